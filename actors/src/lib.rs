@@ -1,0 +1,1 @@
+//! The actors of Troupe and the pure cores that decide for them.

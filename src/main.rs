@@ -1,0 +1,3 @@
+//! Troupe: a Kafka broker played by actors.
+
+fn main() {}
