@@ -1,1 +1,4 @@
 //! The actors of Troupe and the pure cores that decide for them.
+
+pub mod runtime;
+pub mod storage;

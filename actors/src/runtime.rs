@@ -1,0 +1,145 @@
+//! What every actor is given from outside: the time and a thread to live on.
+//!
+//! Nothing else in this crate reads the system clock or chooses an arbiter, so that a whole broker can run in one
+//! thread on a time that a test makes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use actix::{Actor, Addr, Context};
+use actix_rt::{Arbiter, ArbiterHandle};
+
+/// Tells the time.
+pub trait Clock: Send + Sync {
+    /// Returns milliseconds since the Unix epoch, as record timestamps count them.
+    fn now_ms(&self) -> i64;
+
+    /// Returns the time since some fixed moment; never goes back, whatever happens to the wall clock.
+    fn monotonic(&self) -> Duration;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock {
+    started: Instant,
+}
+
+impl SystemClock {
+    /// Starts a clock whose monotonic time counts from now.
+    pub fn new() -> Self {
+        Self {
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| {
+                i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+            })
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// A named set of threads, each running one arbiter.
+///
+/// An empty pool stands for the current thread: that is how tests and simulations place everything.
+#[derive(Clone, Default)]
+pub struct ThreadPool {
+    arbiters: Arc<Vec<ArbiterHandle>>,
+}
+
+impl ThreadPool {
+    /// Starts `size` threads.
+    pub fn start(size: usize) -> Self {
+        Self {
+            arbiters: Arc::new((0..size).map(|_| Arbiter::new().handle()).collect()),
+        }
+    }
+
+    /// Returns the pool that is the current thread.
+    pub fn current() -> Self {
+        Self::default()
+    }
+
+    /// Returns how many threads there are, at least one.
+    pub fn size(&self) -> usize {
+        self.arbiters.len().max(1)
+    }
+
+    /// Starts an actor on the thread chosen by `key`; one key always means one thread.
+    pub fn start_actor<A, F>(&self, key: usize, create: F) -> Addr<A>
+    where
+        A: Actor<Context = Context<A>>,
+        F: FnOnce(&mut Context<A>) -> A + Send + 'static,
+    {
+        match self.arbiter(key) {
+            Some(arbiter) => A::start_in_arbiter(arbiter, create),
+            None => A::create(create),
+        }
+    }
+
+    /// Runs a future on the thread chosen by `key`, built there by `create`.
+    pub fn spawn<F, T>(&self, key: usize, create: F)
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Future<Output = ()> + 'static,
+    {
+        match self.arbiter(key) {
+            Some(arbiter) => {
+                arbiter.spawn_fn(move || {
+                    actix_rt::spawn(create());
+                });
+            }
+            None => {
+                actix_rt::spawn(create());
+            }
+        }
+    }
+
+    /// Asks every thread to stop once it has nothing to run.
+    pub fn stop(&self) {
+        for arbiter in self.arbiters.iter() {
+            arbiter.stop();
+        }
+    }
+
+    fn arbiter(&self, key: usize) -> Option<&ArbiterHandle> {
+        let size = self.arbiters.len();
+        (size > 0).then(|| self.arbiters.get(key % size)).flatten()
+    }
+}
+
+/// What a broker runs on.
+#[derive(Clone)]
+pub struct Runtime {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Connections live here; nothing on these threads waits for a file.
+    pub gateway: ThreadPool,
+    /// Partitions live here, with their file work.
+    pub logs: ThreadPool,
+}
+
+impl Runtime {
+    /// Returns a runtime with everything on the current thread and the given clock.
+    pub fn single_threaded(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            gateway: ThreadPool::current(),
+            logs: ThreadPool::current(),
+        }
+    }
+}
