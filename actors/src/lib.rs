@@ -2,3 +2,5 @@
 
 pub mod runtime;
 pub mod storage;
+
+pub mod config;

@@ -1,0 +1,174 @@
+//! The values that were given, and where each came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::typed::FromText;
+use super::{InvalidConfig, table};
+
+/// Where a value was given; the strongest comes last.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// A line of `server.properties`, counted from 1.
+    File {
+        /// The file.
+        path: Arc<Path>,
+        /// The line.
+        line: usize,
+    },
+    /// An environment variable.
+    Environment(String),
+    /// A flag of the command line.
+    Override,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
+            Self::Environment(variable) => write!(f, "environment variable {variable}"),
+            Self::Override => f.write_str("command line"),
+        }
+    }
+}
+
+/// A value and its origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// The text as it was given.
+    pub value: String,
+    /// Where.
+    pub origin: Origin,
+}
+
+/// The broker-level values that were given, by key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Values(BTreeMap<String, Given>);
+
+impl Values {
+    /// Sets a value, unless a stronger origin has set it already; of equal origins the later wins.
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>, origin: Origin) {
+        let name = name.into();
+        let weaker = |given: &Given| strength(&given.origin) > strength(&origin);
+        if !self.0.get(&name).is_some_and(weaker) {
+            self.0.insert(
+                name,
+                Given {
+                    value: value.into(),
+                    origin,
+                },
+            );
+        }
+    }
+
+    /// Returns what was given for a key.
+    pub fn given(&self, name: &str) -> Option<&Given> {
+        self.0.get(name)
+    }
+
+    /// Returns the given text of a key.
+    pub fn given_text(&self, name: &str) -> Option<&str> {
+        self.given(name).map(|given| given.value.as_str())
+    }
+
+    /// Returns the text of a key: as given, or its default.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.given_text(name)
+            .or_else(|| table::broker_key(name)?.default)
+    }
+
+    /// Iterates over everything that was given, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Given)> {
+        self.0.iter().map(|(name, given)| (name.as_str(), given))
+    }
+
+    /// Checks each given value against its key. The first bad one is the error, with its origin.
+    pub fn validate(&self) -> Result<(), (InvalidConfig, Origin)> {
+        for (name, given) in self.iter() {
+            if let Some(key) = table::broker_key(name) {
+                key.validate(&given.value)
+                    .map_err(|error| (error, given.origin.clone()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a key as a type. Values are validated before, so nothing is lost by falling back to the type's default.
+    pub(super) fn read<T: FromText>(&self, name: &str) -> T {
+        self.try_read(name).unwrap_or_default()
+    }
+
+    pub(super) fn try_read<T: FromText>(&self, name: &str) -> Option<T> {
+        self.text(name)
+            .map_or_else(|| Some(T::default()), T::from_text)
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a str)> for Values {
+    /// Takes pairs of key and value as if given by `--override`.
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(pairs: I) -> Self {
+        let mut values = Self::default();
+        for (name, value) in pairs {
+            values.set(name, value, Origin::Override);
+        }
+        values
+    }
+}
+
+fn strength(origin: &Origin) -> u8 {
+    match origin {
+        Origin::File { .. } => 0,
+        Origin::Environment(_) => 1,
+        Origin::Override => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(line: usize) -> Origin {
+        Origin::File {
+            path: Path::new("server.properties").into(),
+            line,
+        }
+    }
+
+    #[test]
+    fn the_stronger_origin_wins_in_any_order() {
+        let mut values = Values::default();
+        values.set("num.partitions", "3", Origin::Override);
+        values.set(
+            "num.partitions",
+            "2",
+            Origin::Environment("KAFKA_NUM_PARTITIONS".into()),
+        );
+        values.set("num.partitions", "1", file(4));
+        assert_eq!(values.given_text("num.partitions"), Some("3"));
+    }
+
+    #[test]
+    fn of_equal_origins_the_later_wins() {
+        let mut values = Values::default();
+        values.set("num.partitions", "1", file(1));
+        values.set("num.partitions", "2", file(9));
+        assert_eq!(
+            values.given("num.partitions").map(|given| &given.origin),
+            Some(&file(9))
+        );
+    }
+
+    #[test]
+    fn a_bad_value_names_where_it_stands() {
+        let mut values = Values::default();
+        values.set("num.partitions", "many", file(7));
+        let (error, origin) = values.validate().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "Invalid value many for configuration num.partitions: Not a number of type INT"
+        );
+        assert_eq!(origin.to_string(), "server.properties, line 7");
+    }
+}
