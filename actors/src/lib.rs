@@ -1,5 +1,6 @@
 //! The actors of Troupe and the pure cores that decide for them.
 
+pub mod log;
 pub mod runtime;
 pub mod storage;
 

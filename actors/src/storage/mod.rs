@@ -1,5 +1,7 @@
 //! Files, as a seam: the real ones here, faulty or remembered ones in tests and simulations.
 
+pub mod memory;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
