@@ -1,9 +1,10 @@
 //! The typed configuration of a broker.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::typed::{FromText, typed};
-use super::{InvalidConfig, Listener, Origin, TopicConfig, Values, list, listeners, table};
+use super::{InvalidConfig, Listener, Origin, TopicConfig, Update, Values, list, listeners, table};
 
 /// An Apache ZooKeeper ensemble, or another Troupe's coordination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +145,31 @@ impl BrokerConfig {
             (error, origin)
         })?;
         Ok(Self::assemble(&values, computed))
+    }
+
+    /// Computes the configuration with settings changed while running (`/config/brokers/<default>` and `/config/brokers/<id>`).
+    ///
+    /// They replace earlier ones of their kind. Keys that need a restart are refused.
+    pub fn with_dynamic(
+        &self,
+        of_all: &BTreeMap<String, String>,
+        of_this: &BTreeMap<String, String>,
+    ) -> Result<Self, InvalidConfig> {
+        let mut values = self.values.without_dynamic();
+        for (settings, origin) in [
+            (of_all, Origin::DynamicDefault),
+            (of_this, Origin::DynamicBroker),
+        ] {
+            for (name, value) in settings {
+                if table::broker_key(name).is_some_and(|key| key.update == Update::ReadOnly) {
+                    return Err(InvalidConfig::Conflict(format!(
+                        "Cannot update these configs dynamically: Set({name})"
+                    )));
+                }
+                values.set(name, value, origin.clone());
+            }
+        }
+        Self::from_values(values).map_err(|(error, _)| error)
     }
 
     /// Lists the given keys that no Kafka knows, with where they were given.
@@ -423,5 +449,39 @@ mod tests {
             ["nmu.partitions"]
         );
         assert_eq!(config.ignored_keys().collect::<Vec<_>>(), ["ssl.provider"]);
+    }
+
+    #[test]
+    fn settings_change_while_running_and_go_again() {
+        let settings = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs
+                .iter()
+                .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+                .collect()
+        };
+        let start = broker(&[("log.retention.ms", "5")]);
+        let of_all = settings(&[("log.retention.ms", "6"), ("message.max.bytes", "100")]);
+        let changed = start
+            .with_dynamic(&of_all, &settings(&[("log.retention.ms", "7")]))
+            .unwrap();
+        assert_eq!(
+            (
+                changed.topic_defaults.retention_ms,
+                changed.message_max_bytes
+            ),
+            (7, 100)
+        );
+        let back = changed
+            .with_dynamic(&BTreeMap::new(), &BTreeMap::new())
+            .unwrap();
+        assert_eq!(
+            (back.topic_defaults.retention_ms, back.message_max_bytes),
+            (5, 1_048_588)
+        );
+        let refused = start.with_dynamic(&BTreeMap::new(), &settings(&[("log.dirs", "/x")]));
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "Cannot update these configs dynamically: Set(log.dirs)"
+        );
     }
 }

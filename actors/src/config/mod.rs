@@ -1,12 +1,14 @@
 //! The configuration: Kafka's keys, where their values come from, and the typed view that the code uses.
 //!
-//! [`table`] defines every key once. The properties module gathers values from `--override`, the environment and
+//! [`table`] defines every key once. [`properties`] gathers values from `--override`, the environment and
 //! `server.properties` into [`Values`]; [`BrokerConfig`] and [`TopicConfig`] are what the rest of Troupe reads;
-//! `describe` answers DescribeConfigs.
+//! [`describe`] answers DescribeConfigs.
 
 mod broker;
+pub mod describe;
 mod key;
 mod listeners;
+pub mod properties;
 pub mod table;
 mod topic;
 mod typed;

@@ -22,6 +22,28 @@ pub enum Origin {
     Environment(String),
     /// A flag of the command line.
     Override,
+    /// A setting of all brokers, changed while running.
+    DynamicDefault,
+    /// A setting of this broker, changed while running.
+    DynamicBroker,
+}
+
+impl Origin {
+    /// Orders origins of different kinds; the stronger is higher.
+    fn strength(&self) -> u8 {
+        match self {
+            Self::File { .. } => 0,
+            Self::Environment(_) => 1,
+            Self::Override => 2,
+            Self::DynamicDefault => 3,
+            Self::DynamicBroker => 4,
+        }
+    }
+
+    /// Returns whether the value was there at start.
+    pub fn is_static(&self) -> bool {
+        self.strength() <= Self::Override.strength()
+    }
 }
 
 impl fmt::Display for Origin {
@@ -30,6 +52,8 @@ impl fmt::Display for Origin {
             Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
             Self::Environment(variable) => write!(f, "environment variable {variable}"),
             Self::Override => f.write_str("command line"),
+            Self::DynamicDefault => f.write_str("dynamic configuration of all brokers"),
+            Self::DynamicBroker => f.write_str("dynamic configuration of this broker"),
         }
     }
 }
@@ -45,27 +69,41 @@ pub struct Given {
 
 /// The broker-level values that were given, by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Values(BTreeMap<String, Given>);
+pub struct Values(BTreeMap<String, Vec<Given>>);
 
 impl Values {
-    /// Sets a value, unless a stronger origin has set it already; of equal origins the later wins.
+    /// Sets a value. Where it is read, the strongest origin wins; of equal origins the later.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>, origin: Origin) {
-        let name = name.into();
-        let weaker = |given: &Given| strength(&given.origin) > strength(&origin);
-        if !self.0.get(&name).is_some_and(weaker) {
-            self.0.insert(
-                name,
-                Given {
-                    value: value.into(),
-                    origin,
-                },
-            );
-        }
+        let layers = self.0.entry(name.into()).or_default();
+        layers.retain(|given| given.origin.strength() != origin.strength());
+        let place = layers.partition_point(|given| given.origin.strength() > origin.strength());
+        layers.insert(
+            place,
+            Given {
+                value: value.into(),
+                origin,
+            },
+        );
     }
 
-    /// Returns what was given for a key.
+    /// Returns what counts for a key.
     pub fn given(&self, name: &str) -> Option<&Given> {
-        self.0.get(name)
+        self.layers(name).first()
+    }
+
+    /// Returns everything that was given for a key, the strongest first.
+    pub fn layers(&self, name: &str) -> &[Given] {
+        self.0.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Returns these values without what was changed while running.
+    pub fn without_dynamic(&self) -> Self {
+        let mut values = self.0.clone();
+        values
+            .values_mut()
+            .for_each(|layers| layers.retain(|given| given.origin.is_static()));
+        values.retain(|_, layers| !layers.is_empty());
+        Self(values)
     }
 
     /// Returns the given text of a key.
@@ -79,9 +117,11 @@ impl Values {
             .or_else(|| table::broker_key(name)?.default)
     }
 
-    /// Iterates over everything that was given, by name.
+    /// Iterates over what counts, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Given)> {
-        self.0.iter().map(|(name, given)| (name.as_str(), given))
+        self.0
+            .iter()
+            .filter_map(|(name, layers)| Some((name.as_str(), layers.first()?)))
     }
 
     /// Checks each given value against its key. The first bad one is the error, with its origin.
@@ -114,14 +154,6 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Values {
             values.set(name, value, Origin::Override);
         }
         values
-    }
-}
-
-fn strength(origin: &Origin) -> u8 {
-    match origin {
-        Origin::File { .. } => 0,
-        Origin::Environment(_) => 1,
-        Origin::Override => 2,
     }
 }
 
