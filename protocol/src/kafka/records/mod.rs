@@ -1,0 +1,7 @@
+//! Record batches (magic 2): view, validation, building, compression.
+
+pub mod batch;
+pub mod builder;
+pub mod compress;
+pub mod record;
+pub mod validate;

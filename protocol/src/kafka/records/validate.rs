@@ -1,0 +1,1 @@
+//! Checks on the batches of a Produce request.
