@@ -1,0 +1,128 @@
+//! What the rest of the broker holds of a partition: its address and its published progress.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use actix::dev::ToEnvelope;
+use actix::prelude::SendError;
+use actix::{Actor, Addr, Handler, Message};
+use tokio::sync::{oneshot, watch};
+use troupe_protocol::kafka::errors::ErrorCode;
+use uuid::Uuid;
+
+use super::messages::Progress;
+use super::{Answer, Partition, Reply, TopicPartition};
+
+/// Names a replica and where it lives; the same for as long as it exists.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) topic_partition: TopicPartition,
+    pub(crate) topic_id: Uuid,
+    /// The replica's own directory.
+    pub(crate) dir: PathBuf,
+    /// Offset up to which everything is on disk for certain. Written by the actor, read for checkpoints.
+    pub(crate) recovery_point: AtomicI64,
+}
+
+/// Reaches one replica. Cheap to clone.
+#[derive(Clone)]
+pub struct PartitionHandle(Arc<Inner>);
+
+struct Inner {
+    identity: Arc<Identity>,
+    address: Addr<Partition>,
+    progress: watch::Receiver<Progress>,
+}
+
+impl PartitionHandle {
+    pub(super) fn new(
+        identity: Arc<Identity>,
+        address: Addr<Partition>,
+        progress: watch::Receiver<Progress>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            identity,
+            address,
+            progress,
+        }))
+    }
+
+    /// Returns which partition this is.
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.0.identity.topic_partition
+    }
+
+    /// Returns the id of its topic.
+    pub fn topic_id(&self) -> Uuid {
+        self.0.identity.topic_id
+    }
+
+    /// Returns the replica's own directory.
+    pub fn dir(&self) -> &Path {
+        &self.0.identity.dir
+    }
+
+    /// Returns where the replica stands, without asking it.
+    pub fn progress(&self) -> Progress {
+        *self.0.progress.borrow()
+    }
+
+    /// Returns a receiver that is woken by every change of the replica's progress.
+    pub fn watch(&self) -> watch::Receiver<Progress> {
+        self.0.progress.clone()
+    }
+
+    /// Returns the offset up to which everything is on disk for certain.
+    pub fn recovery_point(&self) -> i64 {
+        self.0.identity.recovery_point.load(Ordering::Acquire)
+    }
+
+    /// Hands a message over. Messages of one caller that awaits each call arrive in order.
+    ///
+    /// While the mailbox is full this waits until the message was handled: that is the back-pressure.
+    ///
+    /// # Errors
+    /// NOT_LEADER_OR_FOLLOWER when the replica is closed or deleted.
+    pub async fn send<M>(&self, message: M) -> Result<(), ErrorCode>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        Partition: Handler<M>,
+        <Partition as Actor>::Context: ToEnvelope<Partition, M>,
+    {
+        let address = &self.0.address;
+        match address.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(SendError::Full(message)) => address
+                .send(message)
+                .await
+                .map_err(|_| ErrorCode::NotLeaderOrFollower),
+            Err(SendError::Closed(_)) => Err(ErrorCode::NotLeaderOrFollower),
+        }
+    }
+
+    /// Sends the message that `build` makes around a reply, and waits for that reply.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), the replica's own answer, and KAFKA_STORAGE_ERROR when it broke off before answering.
+    pub async fn ask<T, M>(&self, build: impl FnOnce(Reply<T>) -> M) -> Answer<T>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        Partition: Handler<M>,
+        <Partition as Actor>::Context: ToEnvelope<Partition, M>,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.send(build(reply)).await?;
+        answer.await.unwrap_or(Err(ErrorCode::KafkaStorageError))
+    }
+}
+
+impl fmt::Debug for PartitionHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PartitionHandle")
+            .field(&self.0.identity.topic_partition)
+            .field(&self.progress())
+            .finish()
+    }
+}

@@ -1,0 +1,54 @@
+//! One replica of one partition: the actor that owns its log.
+//!
+//! [`replica`] decides (role, epochs, offsets, who may read how far), `waiters` keeps who waits, [`Partition`] is the
+//! actor that feeds them and performs what follows on the log, [`PartitionHandle`] is what the others hold.
+
+#![allow(dead_code, reason = "the log is not connected yet")]
+
+mod actor;
+mod handle;
+mod leader;
+pub mod messages;
+mod replica;
+mod waiters;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use troupe_protocol::kafka::errors::ErrorCode;
+
+pub use actor::Partition;
+pub use handle::PartitionHandle;
+pub use messages::Progress;
+
+/// Names a partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number, from 0.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Names partition `partition` of `topic`.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self {
+            topic: topic.into(),
+            partition,
+        }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+/// What an asker gets; the error is what the client is told.
+pub type Answer<T> = Result<T, ErrorCode>;
+
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<Answer<T>>;

@@ -1,0 +1,511 @@
+//! The state of one replica beside its log: role, leader epoch, offsets, and what they allow.
+//!
+//! Pure: the caller writes and reads the log, and reports here where it ends.
+
+use troupe_protocol::kafka::errors::ErrorCode;
+
+use super::leader::Leader;
+use super::messages::{Acks, Progress, Reader};
+
+/// What a replica does for its partition.
+#[derive(Debug, Clone)]
+enum Role {
+    /// Not told yet.
+    Unassigned,
+    /// Takes writes and serves reads.
+    Leader(Leader),
+}
+
+/// One replica of one partition.
+#[derive(Debug, Clone)]
+pub(super) struct Replica {
+    broker: i32,
+    role: Role,
+    leader_epoch: i32,
+    log_start_offset: i64,
+    log_end_offset: i64,
+    high_watermark: i64,
+    /// First offset of the oldest open transaction.
+    first_unstable_offset: Option<i64>,
+    min_in_sync: usize,
+    appended_bytes: u64,
+    failed: bool,
+}
+
+/// What a log holds: from the first offset still there to the one that the next record gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LogBounds {
+    /// First offset that is still there.
+    pub(super) start: i64,
+    /// Offset that the next record will get.
+    pub(super) end: i64,
+}
+
+impl Replica {
+    /// Describes the replica on `broker` of a log that was just opened; `high_watermark` as it was last known, 0 for
+    /// never.
+    pub(super) fn new(broker: i32, log: LogBounds, high_watermark: i64) -> Self {
+        Self {
+            broker,
+            role: Role::Unassigned,
+            leader_epoch: -1,
+            log_start_offset: log.start,
+            log_end_offset: log.end,
+            high_watermark: high_watermark.clamp(log.start, log.end.max(log.start)),
+            first_unstable_offset: None,
+            min_in_sync: 1,
+            appended_bytes: 0,
+            failed: false,
+        }
+    }
+
+    /// Takes what a rebuilt log holds, in place of what was believed of the one before.
+    pub(super) fn replace_log(&mut self, log: LogBounds) {
+        self.log_start_offset = log.start;
+        self.log_end_offset = log.end;
+        self.high_watermark = self.high_watermark.clamp(log.start, log.end.max(log.start));
+        self.first_unstable_offset = None;
+        self.advance();
+    }
+
+    /// Sets `min.insync.replicas`.
+    pub(super) fn set_min_in_sync(&mut self, min_in_sync: usize) {
+        self.min_in_sync = min_in_sync;
+        self.advance();
+    }
+
+    /// Leads from now on. An older epoch than the known one is FENCED_LEADER_EPOCH; the same one only changes the
+    /// replicas. Returns whether a new leadership began.
+    pub(super) fn become_leader(
+        &mut self,
+        leader_epoch: i32,
+        isr: &[i32],
+        replicas: &[i32],
+    ) -> Result<bool, ErrorCode> {
+        if leader_epoch < self.leader_epoch {
+            return Err(ErrorCode::FencedLeaderEpoch);
+        }
+        let begins = match &mut self.role {
+            Role::Leader(leader) if leader_epoch == self.leader_epoch => {
+                leader.set_replicas(self.broker, isr, replicas);
+                false
+            }
+            role => {
+                *role = Role::Leader(Leader::new(self.broker, self.log_end_offset, isr, replicas));
+                self.leader_epoch = leader_epoch;
+                true
+            }
+        };
+        self.advance();
+        Ok(begins)
+    }
+
+    /// Checks the leader epoch that a client or follower believes in (KIP-320); -1 is no belief.
+    /// An older one is FENCED_LEADER_EPOCH, a newer one UNKNOWN_LEADER_EPOCH.
+    pub(super) fn check_epoch(&self, current_leader_epoch: i32) -> Result<(), ErrorCode> {
+        match current_leader_epoch {
+            -1 => Ok(()),
+            epoch if epoch < self.leader_epoch => Err(ErrorCode::FencedLeaderEpoch),
+            epoch if epoch > self.leader_epoch => Err(ErrorCode::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that this replica leads: NOT_LEADER_OR_FOLLOWER.
+    pub(super) fn check_leader(&self) -> Result<(), ErrorCode> {
+        self.leader().map(|_| ())
+    }
+
+    /// Checks that a batch may be written: this replica leads (NOT_LEADER_OR_FOLLOWER), no write failed before
+    /// (KAFKA_STORAGE_ERROR), and for acks=all enough replicas are in sync (NOT_ENOUGH_REPLICAS).
+    pub(super) fn check_append(&self, acks: Acks) -> Result<(), ErrorCode> {
+        let leader = self.leader()?;
+        if self.failed {
+            return Err(ErrorCode::KafkaStorageError);
+        }
+        if acks == Acks::All && leader.in_sync_count() < self.min_in_sync {
+            return Err(ErrorCode::NotEnoughReplicas);
+        }
+        Ok(())
+    }
+
+    /// Takes note that the log now ends at `log_end_offset`.
+    pub(super) fn appended(&mut self, log_end_offset: i64, bytes: u64) {
+        self.log_end_offset = log_end_offset;
+        self.appended_bytes = self.appended_bytes.saturating_add(bytes);
+        self.advance();
+    }
+
+    /// Takes note that a write failed: no more are accepted. Returns whether that is news.
+    pub(super) fn fail(&mut self) -> bool {
+        !std::mem::replace(&mut self.failed, true)
+    }
+
+    /// Takes note that the log now starts at `log_start_offset`.
+    pub(super) fn log_starts_at(&mut self, log_start_offset: i64) {
+        self.log_start_offset = self.log_start_offset.max(log_start_offset);
+        self.high_watermark = self.high_watermark.max(self.log_start_offset);
+    }
+
+    /// Takes a follower's fetch at `fetch_offset` as the word that it has everything below.
+    pub(super) fn follower_fetched(&mut self, broker: i32, fetch_offset: i64) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.follower_fetched(broker, fetch_offset);
+            self.advance();
+        }
+    }
+
+    /// Returns what an acks=all producer is told once the high watermark has passed its batch:
+    /// NOT_ENOUGH_REPLICAS_AFTER_APPEND when the in-sync set shrank too far meanwhile.
+    pub(super) fn check_replicated(&self) -> Result<(), ErrorCode> {
+        if self.leader()?.in_sync_count() < self.min_in_sync {
+            return Err(ErrorCode::NotEnoughReplicasAfterAppend);
+        }
+        Ok(())
+    }
+
+    /// Returns the first offset that `reader` may not read.
+    pub(super) fn bound(&self, reader: Reader) -> i64 {
+        match reader {
+            Reader::Consumer => self.high_watermark,
+            Reader::CommittedConsumer => self.last_stable_offset(),
+            Reader::Follower { .. } | Reader::Debug => self.log_end_offset,
+        }
+    }
+
+    /// Checks that `reader` may read here, believing in `current_leader_epoch`.
+    pub(super) fn check_reader(
+        &self,
+        reader: Reader,
+        current_leader_epoch: i32,
+    ) -> Result<(), ErrorCode> {
+        self.check_epoch(current_leader_epoch)?;
+        match reader {
+            Reader::Debug => Ok(()),
+            _ => self.check_leader(),
+        }
+    }
+
+    /// Checks that an offset is neither below the log start nor above the log end: OFFSET_OUT_OF_RANGE.
+    ///
+    /// Between a reader's bound and the log end there is nothing to read yet, which is no error.
+    pub(super) fn check_offset(&self, offset: i64) -> Result<(), ErrorCode> {
+        if (self.log_start_offset..=self.log_end_offset).contains(&offset) {
+            Ok(())
+        } else {
+            Err(ErrorCode::OffsetOutOfRange)
+        }
+    }
+
+    /// Checks that this leader knows how far its predecessors had replicated: OFFSET_NOT_AVAILABLE until the high
+    /// watermark has reached the start of its epoch (KIP-207).
+    pub(super) fn check_settled(&self) -> Result<(), ErrorCode> {
+        if self.high_watermark < self.leader()?.epoch_start_offset() {
+            return Err(ErrorCode::OffsetNotAvailable);
+        }
+        Ok(())
+    }
+
+    /// Finds the new log start for DeleteRecords: `before_offset`, or the high watermark for -1.
+    /// OFFSET_OUT_OF_RANGE beyond the high watermark or below 0.
+    pub(super) fn delete_before(&self, before_offset: i64) -> Result<i64, ErrorCode> {
+        self.check_leader()?;
+        match before_offset {
+            -1 => Ok(self.high_watermark),
+            offset if (0..=self.high_watermark).contains(&offset) => {
+                Ok(offset.max(self.log_start_offset))
+            }
+            _ => Err(ErrorCode::OffsetOutOfRange),
+        }
+    }
+
+    /// Returns the epoch that this replica leads or follows in, -1 before the first.
+    pub(super) fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+
+    /// Returns the offset that the next record gets.
+    pub(super) fn log_end_offset(&self) -> i64 {
+        self.log_end_offset
+    }
+
+    /// Returns the first offset that is still there.
+    pub(super) fn log_start_offset(&self) -> i64 {
+        self.log_start_offset
+    }
+
+    /// Returns the first offset that consumers may not read yet.
+    pub(super) fn high_watermark(&self) -> i64 {
+        self.high_watermark
+    }
+
+    /// Returns the first offset that read_committed consumers may not read yet.
+    pub(super) fn last_stable_offset(&self) -> i64 {
+        self.first_unstable_offset
+            .map_or(self.high_watermark, |first| first.min(self.high_watermark))
+    }
+
+    /// Returns what is published.
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            is_leader: matches!(self.role, Role::Leader(_)),
+            leader_epoch: self.leader_epoch,
+            log_start_offset: self.log_start_offset,
+            high_watermark: self.high_watermark,
+            last_stable_offset: self.last_stable_offset(),
+            log_end_offset: self.log_end_offset,
+            appended_bytes: self.appended_bytes,
+            failed: self.failed,
+        }
+    }
+
+    fn leader(&self) -> Result<&Leader, ErrorCode> {
+        match &self.role {
+            Role::Leader(leader) => Ok(leader),
+            Role::Unassigned => Err(ErrorCode::NotLeaderOrFollower),
+        }
+    }
+
+    /// The high watermark is the least log end offset of the in-sync replicas. It never goes back, and it stands still
+    /// while fewer than `min.insync.replicas` are in sync, as in Kafka since 3.7 (KIP-966).
+    fn advance(&mut self) {
+        let Role::Leader(leader) = &self.role else {
+            return;
+        };
+        if leader.in_sync_count() < self.min_in_sync {
+            return;
+        }
+        if let Some(reached) = leader.replicated_up_to(self.broker, self.log_end_offset) {
+            self.high_watermark = self.high_watermark.max(reached.min(self.log_end_offset));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const EMPTY: LogBounds = LogBounds { start: 0, end: 0 };
+
+    fn leading(isr: &[i32]) -> Replica {
+        let mut replica = Replica::new(1, EMPTY, 0);
+        replica.become_leader(5, isr, isr).unwrap();
+        replica
+    }
+
+    #[test]
+    fn a_lone_leader_has_everything_replicated() {
+        let mut replica = leading(&[1]);
+        replica.appended(3, 100);
+        assert_eq!(replica.high_watermark(), 3);
+        assert_eq!(replica.progress().appended_bytes, 100);
+    }
+
+    #[test]
+    fn the_high_watermark_waits_for_an_unheard_follower() {
+        let mut replica = leading(&[1, 2]);
+        replica.appended(3, 100);
+        assert_eq!(replica.high_watermark(), 0);
+        replica.follower_fetched(2, 2);
+        assert_eq!(replica.high_watermark(), 2);
+        replica
+            .become_leader(5, &[1], &[1, 2])
+            .expect("the same epoch changes the in-sync set");
+        assert_eq!(replica.high_watermark(), 3);
+    }
+
+    #[test]
+    fn a_replica_without_a_role_takes_nothing() {
+        let replica = Replica::new(1, EMPTY, 0);
+        assert_eq!(
+            replica.check_append(Acks::Leader),
+            Err(ErrorCode::NotLeaderOrFollower)
+        );
+        assert_eq!(
+            replica.check_reader(Reader::Consumer, -1),
+            Err(ErrorCode::NotLeaderOrFollower)
+        );
+        assert_eq!(replica.check_reader(Reader::Debug, -1), Ok(()));
+    }
+
+    #[test]
+    fn an_older_leadership_is_refused() {
+        let mut replica = leading(&[1]);
+        assert_eq!(
+            replica.become_leader(4, &[1], &[1]),
+            Err(ErrorCode::FencedLeaderEpoch)
+        );
+        assert_eq!(replica.become_leader(5, &[1], &[1]), Ok(false));
+        assert_eq!(replica.become_leader(6, &[1], &[1]), Ok(true));
+        assert_eq!(replica.leader_epoch(), 6);
+    }
+
+    #[test]
+    fn belief_in_another_epoch_is_fenced() {
+        let replica = leading(&[1]);
+        assert_eq!(replica.check_epoch(-1), Ok(()));
+        assert_eq!(replica.check_epoch(5), Ok(()));
+        assert_eq!(replica.check_epoch(4), Err(ErrorCode::FencedLeaderEpoch));
+        assert_eq!(replica.check_epoch(6), Err(ErrorCode::UnknownLeaderEpoch));
+    }
+
+    #[test]
+    fn acks_all_needs_enough_replicas_before_and_after() {
+        let mut replica = leading(&[1, 2]);
+        replica.set_min_in_sync(2);
+        assert_eq!(replica.check_append(Acks::All), Ok(()));
+        replica.become_leader(5, &[1], &[1, 2]).unwrap();
+        assert_eq!(
+            replica.check_append(Acks::All),
+            Err(ErrorCode::NotEnoughReplicas)
+        );
+        assert_eq!(replica.check_append(Acks::Leader), Ok(()));
+        assert_eq!(
+            replica.check_replicated(),
+            Err(ErrorCode::NotEnoughReplicasAfterAppend)
+        );
+    }
+
+    #[test]
+    fn under_min_insync_the_high_watermark_stands() {
+        let mut replica = leading(&[1]);
+        replica.set_min_in_sync(2);
+        replica.appended(3, 1);
+        assert_eq!(replica.high_watermark(), 0);
+        replica.set_min_in_sync(1);
+        assert_eq!(replica.high_watermark(), 3);
+    }
+
+    #[test]
+    fn after_a_failure_only_reads_are_served() {
+        let mut replica = leading(&[1]);
+        replica.appended(3, 1);
+        assert!(replica.fail());
+        assert!(!replica.fail(), "it is news only once");
+        assert_eq!(
+            replica.check_append(Acks::Leader),
+            Err(ErrorCode::KafkaStorageError)
+        );
+        assert_eq!(replica.check_reader(Reader::Consumer, 5), Ok(()));
+        assert_eq!(replica.check_offset(3), Ok(()));
+    }
+
+    #[test]
+    fn offsets_outside_of_the_log_are_out_of_range() {
+        let mut replica = Replica::new(1, LogBounds { start: 5, end: 10 }, 7);
+        for (offset, expected) in [
+            (4, Err(ErrorCode::OffsetOutOfRange)),
+            (5, Ok(())),
+            (10, Ok(())),
+            (11, Err(ErrorCode::OffsetOutOfRange)),
+        ] {
+            assert_eq!(replica.check_offset(offset), expected, "{offset}");
+        }
+        assert_eq!(replica.bound(Reader::Consumer), 7);
+        assert_eq!(replica.bound(Reader::Debug), 10);
+        replica.log_starts_at(8);
+        assert_eq!(
+            replica.bound(Reader::Consumer),
+            8,
+            "the log start is never above the high watermark"
+        );
+    }
+
+    #[test]
+    fn a_new_leader_answers_latest_only_when_settled() {
+        let mut replica = Replica::new(1, LogBounds { start: 0, end: 10 }, 7);
+        replica.become_leader(1, &[1, 2], &[1, 2]).unwrap();
+        assert_eq!(replica.check_settled(), Err(ErrorCode::OffsetNotAvailable));
+        replica.follower_fetched(2, 10);
+        assert_eq!(replica.check_settled(), Ok(()));
+    }
+
+    #[test]
+    fn records_are_deleted_up_to_the_high_watermark() {
+        let mut replica = Replica::new(1, LogBounds { start: 2, end: 10 }, 7);
+        assert_eq!(
+            replica.delete_before(-1),
+            Err(ErrorCode::NotLeaderOrFollower)
+        );
+        replica.become_leader(1, &[1, 2], &[1, 2]).unwrap();
+        assert_eq!(replica.delete_before(-1), Ok(7));
+        assert_eq!(
+            replica.delete_before(1),
+            Ok(2),
+            "below the log start nothing changes"
+        );
+        assert_eq!(replica.delete_before(7), Ok(7));
+        assert_eq!(replica.delete_before(8), Err(ErrorCode::OffsetOutOfRange));
+        assert_eq!(replica.delete_before(-2), Err(ErrorCode::OffsetOutOfRange));
+    }
+
+    #[test]
+    fn the_last_stable_offset_is_the_oldest_open_transaction() {
+        let mut replica = leading(&[1]);
+        replica.appended(9, 1);
+        assert_eq!(replica.bound(Reader::CommittedConsumer), 9);
+        replica.first_unstable_offset = Some(4);
+        assert_eq!(replica.bound(Reader::CommittedConsumer), 4);
+        replica.first_unstable_offset = Some(12);
+        assert_eq!(replica.bound(Reader::CommittedConsumer), 9);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Append(i64),
+        Fetch(i32, i64),
+        InSync(Vec<i32>),
+        DeleteRecords(i64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (1i64..20).prop_map(Step::Append),
+            (2i32..4, 0i64..200).prop_map(|(broker, offset)| Step::Fetch(broker, offset)),
+            prop::sample::subsequence(vec![2, 3], 0..=2).prop_map(Step::InSync),
+            (0i64..200).prop_map(Step::DeleteRecords),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_high_watermark_stays_within_its_bounds(steps in prop::collection::vec(step(), 1..100)) {
+            let mut replica = leading(&[1, 2, 3]);
+            let mut isr = vec![1, 2, 3];
+            let mut copied = std::collections::BTreeMap::from([(2, 0), (3, 0)]);
+            for step in steps {
+                let before = replica.high_watermark();
+                match step {
+                    Step::Append(records) => replica.appended(replica.log_end_offset() + records, 1),
+                    Step::Fetch(broker, offset) => {
+                        // Followers only go forward, and never past the leader.
+                        let offset = offset.min(replica.log_end_offset()).max(copied[&broker]);
+                        copied.insert(broker, offset);
+                        replica.follower_fetched(broker, offset);
+                    }
+                    Step::InSync(followers) => {
+                        // Only a follower that has everything below the high watermark may join.
+                        isr = followers
+                            .into_iter()
+                            .filter(|id| isr.contains(id) || copied[id] >= before)
+                            .collect();
+                        replica.become_leader(5, &isr, &[1, 2, 3]).unwrap();
+                    }
+                    Step::DeleteRecords(offset) => {
+                        if let Ok(start) = replica.delete_before(offset) {
+                            replica.log_starts_at(start);
+                        }
+                    }
+                }
+                let now = replica.high_watermark();
+                prop_assert!(now >= before, "went back from {before} to {now}");
+                prop_assert!(now <= replica.log_end_offset());
+                prop_assert!(replica.log_start_offset() <= now);
+                for id in isr.iter().filter(|&&id| id != 1) {
+                    prop_assert!(now <= copied[id], "broker {id} has not got {now}");
+                }
+            }
+        }
+    }
+}
