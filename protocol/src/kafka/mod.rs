@@ -11,6 +11,7 @@ mod bounded;
 pub mod errors;
 pub mod fetch;
 pub mod frame;
+mod leader;
 mod legacy;
 pub mod produce;
 pub mod records;

@@ -2,7 +2,7 @@
 //!
 //! Used by the hand-written paths only: request headers, Produce, Fetch and record batches.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 
 /// Says why bytes from the network could not be read as the message that they should be.
@@ -289,92 +289,99 @@ impl Reader {
     }
 }
 
-/// Writes fields of a message whose version is flexible or not.
+/// Appends fields of a message whose version is flexible or not.
 #[derive(Debug)]
-pub(crate) struct Writer {
-    /// The bytes written.
-    pub(crate) bytes: BytesMut,
+pub(crate) struct Writer<'a> {
+    out: &'a mut BytesMut,
     flexible: bool,
 }
 
-impl Writer {
-    pub(crate) fn new(flexible: bool) -> Self {
-        Writer {
-            bytes: BytesMut::with_capacity(256),
-            flexible,
-        }
+impl<'a> Writer<'a> {
+    pub(crate) fn new(out: &'a mut BytesMut, flexible: bool) -> Self {
+        Writer { out, flexible }
     }
 
-    /// Writes a length or a count, in the form of the version; `None` is null.
+    /// Returns how many bytes the buffer holds.
+    pub(crate) fn position(&self) -> usize {
+        self.out.len()
+    }
+
+    pub(crate) fn i16(&mut self, value: i16) {
+        self.out.put_i16(value);
+    }
+
+    pub(crate) fn i32(&mut self, value: i32) {
+        self.out.put_i32(value);
+    }
+
+    pub(crate) fn i64(&mut self, value: i64) {
+        self.out.put_i64(value);
+    }
+
+    pub(crate) fn uuid(&mut self, value: uuid::Uuid) {
+        self.out.put_slice(value.as_bytes());
+    }
+
+    fn varint(&mut self, value: usize) {
+        put_unsigned_varint(self.out, u32::try_from(value).unwrap_or(u32::MAX));
+    }
+
+    /// Writes the count of an array or the length of a blob; `None` is null.
     pub(crate) fn length(&mut self, length: Option<usize>) {
         if self.flexible {
-            let length = length.map_or(0, |length| {
-                u32::try_from(length).unwrap_or(u32::MAX - 1) + 1
-            });
-            put_unsigned_varint(&mut self.bytes, length);
+            self.varint(length.map_or(0, |length| length.saturating_add(1)));
         } else {
-            self.bytes
+            self.out
                 .put_i32(length.map_or(-1, |length| i32::try_from(length).unwrap_or(i32::MAX)));
         }
     }
 
-    /// Writes a string, cut at a character to what a classic string can hold; `None` is null.
+    /// Writes a string; `None` is null. Longer ones are cut where a classic string ends, at 32767 bytes.
     pub(crate) fn nullable_string(&mut self, text: Option<&str>) {
-        let text = text.map(|text| {
-            text.get(..text.floor_char_boundary_32k())
-                .unwrap_or_default()
-        });
+        let text = text.map(classic_string);
         if self.flexible {
             self.length(text.map(str::len));
         } else {
-            self.bytes
+            self.out
                 .put_i16(text.map_or(-1, |text| i16::try_from(text.len()).unwrap_or(i16::MAX)));
         }
-        self.bytes.put_slice(text.unwrap_or_default().as_bytes());
+        self.out.put_slice(text.unwrap_or_default().as_bytes());
     }
 
+    /// Writes a string.
     pub(crate) fn string(&mut self, text: &str) {
         self.nullable_string(Some(text));
     }
 
-    /// Ends a struct that has no tagged fields.
+    /// Ends a struct without tagged fields.
     pub(crate) fn no_tagged_fields(&mut self) {
+        self.tagged_field_count(0);
+    }
+
+    /// Says how many tagged fields follow; nothing below the flexible versions.
+    pub(crate) fn tagged_field_count(&mut self, count: usize) {
         if self.flexible {
-            self.bytes.put_u8(0);
+            self.varint(count);
         }
     }
 
-    /// Ends a struct with these tagged fields, which must be in the order of their tags.
-    pub(crate) fn tagged_fields(&mut self, fields: &[(u32, Bytes)]) {
-        if !self.flexible {
-            return;
-        }
-        put_unsigned_varint(
-            &mut self.bytes,
-            u32::try_from(fields.len()).unwrap_or_default(),
-        );
-        for (tag, value) in fields {
-            put_unsigned_varint(&mut self.bytes, *tag);
-            put_unsigned_varint(
-                &mut self.bytes,
-                u32::try_from(value.len()).unwrap_or_default(),
-            );
-            self.bytes.put_slice(value);
+    /// Writes a tagged field; nothing below the flexible versions. Tags must ascend.
+    pub(crate) fn tagged_field(&mut self, tag: u32, write: impl FnOnce(&mut Writer<'_>)) {
+        if self.flexible {
+            let mut value = BytesMut::new();
+            write(&mut Writer::new(&mut value, true));
+            put_unsigned_varint(self.out, tag);
+            self.varint(value.len());
+            self.out.put_slice(&value);
         }
     }
 }
 
-trait ClassicString {
-    fn floor_char_boundary_32k(&self) -> usize;
-}
-
-impl ClassicString for str {
-    /// Returns the longest length up to 32767 that ends at a character.
-    fn floor_char_boundary_32k(&self) -> usize {
-        let mut end = self.len().min(i16::MAX as usize);
-        while !self.is_char_boundary(end) {
-            end -= 1;
-        }
-        end
+/// Cuts a text at the last character that ends within what a classic string can hold.
+fn classic_string(text: &str) -> &str {
+    let mut end = text.len().min(i16::MAX as usize);
+    while !text.is_char_boundary(end) {
+        end -= 1;
     }
+    text.get(..end).unwrap_or_default()
 }
