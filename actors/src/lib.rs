@@ -1,8 +1,12 @@
 //! The actors of Troupe and the pure cores that decide for them.
 
+pub mod broker;
+pub mod config;
+pub mod controller;
+pub mod coordination;
 pub mod log;
+pub mod log_manager;
+pub mod metadata;
 pub mod partition;
 pub mod runtime;
 pub mod storage;
-
-pub mod config;

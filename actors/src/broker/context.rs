@@ -1,0 +1,39 @@
+//! What every request handler may use.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::producer_ids::ProducerIds;
+use crate::config::BrokerConfig;
+use crate::controller::ControllerHandle;
+use crate::log_manager::LogManagerHandle;
+use crate::metadata::{BrokerId, MetadataImage};
+use crate::runtime::Runtime;
+
+/// A broker, as its handlers see it.
+pub struct BrokerContext {
+    /// Its id.
+    pub broker_id: BrokerId,
+    /// The configuration that it started with.
+    pub config: Arc<BrokerConfig>,
+    /// The configuration with all that was changed since.
+    pub current_config: watch::Receiver<Arc<BrokerConfig>>,
+    /// Time and threads.
+    pub runtime: Runtime,
+    /// The cluster.
+    pub metadata: watch::Receiver<Arc<MetadataImage>>,
+    /// Who changes the cluster.
+    pub controller: ControllerHandle,
+    /// Ids for idempotent producers.
+    pub producer_ids: ProducerIds,
+    /// This broker's replicas.
+    pub logs: LogManagerHandle,
+}
+
+impl BrokerContext {
+    /// Returns the cluster as it is now.
+    pub fn image(&self) -> Arc<MetadataImage> {
+        Arc::clone(&self.metadata.borrow())
+    }
+}

@@ -1,0 +1,386 @@
+//! Changes of configuration: AlterConfigs and IncrementalAlterConfigs (KIP-339).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use troupe_protocol::kafka::errors::ErrorCode;
+
+use super::cluster::Cluster;
+use super::topics::AdminError;
+use crate::config::{BrokerConfig, InvalidConfig, Kind, Origin, TopicConfig, Update, list, table};
+use crate::coordination::schema::{ConfigChange, ConfigOverrides, to_json};
+use crate::coordination::{CoordinationError, paths};
+
+/// What a configuration belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigResource {
+    /// A topic.
+    Topic(String),
+    /// One broker, or with an empty name all of them.
+    Broker(String),
+}
+
+impl ConfigResource {
+    fn path(&self) -> String {
+        match self {
+            Self::Topic(name) => paths::config("topics", name),
+            Self::Broker(name) => paths::config("brokers", entity(name)),
+        }
+    }
+
+    fn entity_path(&self) -> String {
+        match self {
+            Self::Topic(name) => format!("topics/{name}"),
+            Self::Broker(name) => format!("brokers/{}", entity(name)),
+        }
+    }
+}
+
+fn entity(broker: &str) -> &str {
+    if broker.is_empty() {
+        "<default>"
+    } else {
+        broker
+    }
+}
+
+/// One change of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigOp {
+    /// Gives it this value.
+    Set(String),
+    /// Takes the override away.
+    Delete,
+    /// Adds elements to a list.
+    Append(String),
+    /// Takes elements out of a list.
+    Subtract(String),
+}
+
+/// How a configuration changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigAlteration {
+    /// Everything that is set from now on; the rest goes back to its default.
+    Replace(BTreeMap<String, Option<String>>),
+    /// Only these keys.
+    Incremental(Vec<(String, ConfigOp)>),
+}
+
+/// Computes the overrides after an alteration. `inherited` gives the value of a key that has no override.
+pub fn alter(
+    overrides: &BTreeMap<String, String>,
+    alteration: &ConfigAlteration,
+    kind: impl Fn(&str) -> Option<Kind>,
+    inherited: impl Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, AdminError> {
+    let changes = match alteration {
+        ConfigAlteration::Replace(config) => return required(config),
+        ConfigAlteration::Incremental(changes) => changes,
+    };
+    let mut next = overrides.clone();
+    for (name, op) in changes {
+        let unknown = || invalid(&InvalidConfig::UnknownName { name: name.clone() });
+        let is_list = kind(name).ok_or_else(unknown)? == Kind::List;
+        let current = || {
+            let value = overrides.get(name).cloned().or_else(|| inherited(name));
+            value.unwrap_or_default()
+        };
+        let elements = |text: &str| list(text).map(str::to_owned).collect::<Vec<_>>();
+        match op {
+            ConfigOp::Set(value) => {
+                next.insert(name.clone(), value.clone());
+            }
+            ConfigOp::Delete => {
+                next.remove(name);
+            }
+            ConfigOp::Append(_) | ConfigOp::Subtract(_) if !is_list => {
+                let message =
+                    format!("Config value append/subtract is not allowed for config key: {name}");
+                return Err(AdminError::new(ErrorCode::InvalidConfig, message));
+            }
+            ConfigOp::Append(value) => {
+                let mut all = elements(&current());
+                let new = elements(value);
+                all.extend(
+                    new.into_iter()
+                        .filter(|element| !elements(&current()).contains(element)),
+                );
+                next.insert(name.clone(), all.join(","));
+            }
+            ConfigOp::Subtract(value) => {
+                let gone = elements(value);
+                let mut all = elements(&current());
+                all.retain(|element| !gone.contains(element));
+                next.insert(name.clone(), all.join(","));
+            }
+        }
+    }
+    Ok(next)
+}
+
+fn required(
+    config: &BTreeMap<String, Option<String>>,
+) -> Result<BTreeMap<String, String>, AdminError> {
+    config
+        .iter()
+        .map(|(name, value)| match value {
+            Some(value) => Ok((name.clone(), value.clone())),
+            None => {
+                let message = format!("Null value not supported for : {name}");
+                Err(AdminError::new(ErrorCode::InvalidRequest, message))
+            }
+        })
+        .collect()
+}
+
+fn invalid(error: &InvalidConfig) -> AdminError {
+    AdminError::new(ErrorCode::InvalidConfig, error.to_string())
+}
+
+/// Tells whether a broker key takes effect while the broker runs: those that are defaults of topics do.
+pub fn is_dynamic(name: &str) -> bool {
+    let feeds_topics =
+        table::topic_keys().any(|key| key.synonyms.iter().any(|(synonym, _)| *synonym == name));
+    let may_change = table::broker_key(name).is_some_and(|key| key.update != Update::ReadOnly);
+    feeds_topics && may_change
+}
+
+impl Cluster {
+    /// Alters the configuration of a topic or of brokers, and makes it count at once.
+    pub(super) async fn alter_config(
+        &mut self,
+        resource: &ConfigResource,
+        alteration: &ConfigAlteration,
+        validate_only: bool,
+    ) -> Result<(), AdminError> {
+        match resource {
+            ConfigResource::Topic(name) => {
+                self.alter_topic(resource, name, alteration, validate_only)
+                    .await
+            }
+            ConfigResource::Broker(name) => {
+                if !name.is_empty() && *name != self.broker_id.to_string() {
+                    let message = format!(
+                        "Unexpected broker id, expected {} or empty string, but received {name}",
+                        self.broker_id
+                    );
+                    return Err(AdminError::new(ErrorCode::InvalidRequest, message));
+                }
+                self.alter_brokers(resource, alteration, validate_only)
+                    .await
+            }
+        }
+    }
+
+    async fn alter_topic(
+        &mut self,
+        resource: &ConfigResource,
+        name: &str,
+        alteration: &ConfigAlteration,
+        validate_only: bool,
+    ) -> Result<(), AdminError> {
+        let Some(topic) = self.image.borrow().topic(name).map(Arc::clone) else {
+            let message = format!("The topic '{name}' does not exist.");
+            return Err(AdminError::new(ErrorCode::UnknownTopicOrPartition, message));
+        };
+        let broker = Arc::clone(&self.config.borrow());
+        let kind = |key: &str| table::topic_key(key).map(|key| key.kind);
+        let inherited = |key: &str| {
+            let described = crate::config::describe::topic(&topic.overrides, &broker);
+            described.into_iter().find(|found| found.name == key)?.value
+        };
+        let overrides = alter(&topic.overrides, alteration, kind, inherited)?;
+        TopicConfig::parse(&overrides, &broker).map_err(|error| invalid(&error))?;
+        if validate_only {
+            return Ok(());
+        }
+        self.store(resource, overrides).await?;
+        Ok(self.refresh_topic(name).await?)
+    }
+
+    async fn alter_brokers(
+        &mut self,
+        resource: &ConfigResource,
+        alteration: &ConfigAlteration,
+        validate_only: bool,
+    ) -> Result<(), AdminError> {
+        let stored = self.stored_overrides(resource).await?;
+        let broker = Arc::clone(&self.config.borrow());
+        let kind = |key: &str| table::broker_key(key).map(|key| key.kind);
+        let inherited = |key: &str| broker.values.text(key).map(str::to_owned);
+        let overrides = alter(&stored, alteration, kind, inherited)?;
+        let fixed: Vec<&str> = overrides
+            .keys()
+            .filter(|key| stored.get(*key) != overrides.get(*key) && !is_dynamic(key))
+            .map(String::as_str)
+            .collect();
+        if !fixed.is_empty() {
+            let message = format!(
+                "Cannot update these configs dynamically: Set({})",
+                fixed.join(", ")
+            );
+            return Err(AdminError::new(ErrorCode::InvalidRequest, message));
+        }
+        with_dynamic(&broker, origin(resource), &overrides).map_err(|error| invalid(&error))?;
+        if validate_only {
+            return Ok(());
+        }
+        self.store(resource, overrides).await?;
+        Ok(self.refresh_brokers().await?)
+    }
+
+    async fn stored_overrides(
+        &self,
+        resource: &ConfigResource,
+    ) -> Result<BTreeMap<String, String>, CoordinationError> {
+        let node = self
+            .coordination
+            .get_json::<ConfigOverrides>(&resource.path())
+            .await?;
+        Ok(node.map(|(node, _)| node.config).unwrap_or_default())
+    }
+
+    async fn store(
+        &self,
+        resource: &ConfigResource,
+        config: BTreeMap<String, String>,
+    ) -> Result<(), CoordinationError> {
+        let node = ConfigOverrides { version: 1, config };
+        self.coordination.put_json(&resource.path(), &node).await?;
+        let change = ConfigChange {
+            version: 2,
+            entity_path: resource.entity_path(),
+        };
+        self.coordination
+            .create_sequential(paths::CONFIG_CHANGE_PREFIX, &to_json(&change))
+            .await
+    }
+
+    /// Reads the brokers' dynamic configuration again, and passes it on to every topic.
+    pub(super) async fn refresh_brokers(&self) -> Result<(), CoordinationError> {
+        let current = Arc::clone(&self.config.borrow());
+        let mut next = BrokerConfig::clone(&current);
+        next.values = current.values.without_dynamic();
+        for name in [String::new(), self.broker_id.to_string()] {
+            let resource = ConfigResource::Broker(name);
+            let overrides = self.stored_overrides(&resource).await?;
+            match with_dynamic(&next, origin(&resource), &overrides) {
+                Ok(config) => next = config,
+                Err(error) => tracing::error!("{}: {error}; ignored", resource.path()),
+            }
+        }
+        if next.values == current.values {
+            return Ok(());
+        }
+        self.config.send_replace(Arc::new(next));
+        let topics: Vec<String> = {
+            let image = self.image.borrow();
+            image.topics().map(|topic| topic.name.to_string()).collect()
+        };
+        for topic in topics {
+            self.refresh_topic(&topic).await?;
+        }
+        Ok(())
+    }
+}
+
+fn origin(resource: &ConfigResource) -> Origin {
+    match resource {
+        ConfigResource::Broker(name) if name.is_empty() => Origin::DynamicDefault,
+        _ => Origin::DynamicBroker,
+    }
+}
+
+/// Puts dynamic values over a broker's own.
+fn with_dynamic(
+    broker: &BrokerConfig,
+    origin: Origin,
+    overrides: &BTreeMap<String, String>,
+) -> Result<BrokerConfig, InvalidConfig> {
+    let mut values = broker.values.clone();
+    for (name, value) in overrides {
+        values.set(name, value, origin.clone());
+    }
+    let mut config = BrokerConfig::from_values(values).map_err(|(error, _)| error)?;
+    // A generated id is known to the running broker only.
+    config.broker_id = broker.broker_id;
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    fn incremental(name: &str, op: ConfigOp) -> Result<BTreeMap<String, String>, AdminError> {
+        let before = set(&[("retention.ms", "5"), ("cleanup.policy", "delete")]);
+        let alteration = ConfigAlteration::Incremental(vec![(name.to_owned(), op)]);
+        alter(
+            &before,
+            &alteration,
+            |key| table::topic_key(key).map(|key| key.kind),
+            |_| None,
+        )
+    }
+
+    #[test]
+    fn only_the_named_keys_change() {
+        assert_eq!(
+            incremental("retention.ms", ConfigOp::Delete),
+            Ok(set(&[("cleanup.policy", "delete")]))
+        );
+        assert_eq!(
+            incremental("segment.ms", ConfigOp::Set("7".to_owned())),
+            Ok(set(&[
+                ("cleanup.policy", "delete"),
+                ("retention.ms", "5"),
+                ("segment.ms", "7")
+            ]))
+        );
+    }
+
+    #[test]
+    fn lists_grow_and_shrink_by_element() {
+        let grown = incremental(
+            "cleanup.policy",
+            ConfigOp::Append("compact,delete".to_owned()),
+        );
+        assert_eq!(grown.unwrap()["cleanup.policy"], "delete,compact");
+        let shrunk = incremental("cleanup.policy", ConfigOp::Subtract("delete".to_owned()));
+        assert_eq!(shrunk.unwrap()["cleanup.policy"], "");
+    }
+
+    #[test]
+    fn numbers_do_not() {
+        let error = incremental("retention.ms", ConfigOp::Append("6".to_owned())).unwrap_err();
+        assert_eq!(error.code, ErrorCode::InvalidConfig);
+    }
+
+    #[test]
+    fn a_replacement_forgets_the_rest() {
+        let alteration = ConfigAlteration::Replace(BTreeMap::from([(
+            "segment.ms".to_owned(),
+            Some("7".to_owned()),
+        )]));
+        let next = alter(
+            &set(&[("retention.ms", "5")]),
+            &alteration,
+            |_| None,
+            |_| None,
+        );
+        assert_eq!(next, Ok(set(&[("segment.ms", "7")])));
+    }
+
+    #[test]
+    fn defaults_of_topics_are_dynamic_and_ports_are_not() {
+        assert!(is_dynamic("log.retention.ms"));
+        assert!(!is_dynamic("listeners"));
+        assert!(!is_dynamic("num.network.threads"));
+    }
+}

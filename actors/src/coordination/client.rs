@@ -1,0 +1,263 @@
+//! A broker's session with the coordination service.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zookeeper_client::{
+    Acls, Client, CreateMode, Error, MultiWriteError, MultiWriteResult, OneshotWatcher, Stat,
+};
+
+use super::paths;
+use super::schema::{MalformedZnode, from_json, to_json};
+
+/// Why coordination did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinationError {
+    /// The service refused, or could not be reached.
+    #[error("coordination service: {0}")]
+    Service(#[from] Error),
+    /// Another write came first: an operation of a transaction found another version, or the node there already.
+    #[error("coordination service: operation {index} of a transaction: {source}")]
+    Transaction {
+        /// Which operation, from 0.
+        index: usize,
+        /// What it met.
+        source: Error,
+    },
+    /// A znode holds nonsense.
+    #[error(transparent)]
+    Malformed(#[from] MalformedZnode),
+}
+
+impl From<MultiWriteError> for CoordinationError {
+    fn from(error: MultiWriteError) -> Self {
+        match error {
+            MultiWriteError::RequestFailed { source } => Self::Service(source),
+            MultiWriteError::OperationFailed { index, source } => {
+                Self::Transaction { index, source }
+            }
+        }
+    }
+}
+
+/// The result of a coordination call.
+pub type Result<T> = std::result::Result<T, CoordinationError>;
+
+/// One write of a transaction.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// Fails the transaction unless the node has this version.
+    Check(String, i32),
+    /// Creates a persistent node.
+    Create(String, Vec<u8>),
+    /// Creates a node that goes with the session.
+    CreateEphemeral(String, Vec<u8>),
+    /// Replaces a node's data; with a version, only if it has that one.
+    Set(String, Vec<u8>, Option<i32>),
+    /// Deletes a node without children.
+    Delete(String),
+}
+
+fn open() -> zookeeper_client::CreateOptions<'static> {
+    CreateMode::Persistent.with_acls(Acls::anyone_all())
+}
+
+fn open_ephemeral() -> zookeeper_client::CreateOptions<'static> {
+    CreateMode::Ephemeral.with_acls(Acls::anyone_all())
+}
+
+/// A session; clones share it, and it is closed when the last one is dropped.
+#[derive(Clone)]
+pub struct CoordinationClient {
+    client: Client,
+}
+
+impl CoordinationClient {
+    /// Opens a session with `connect` (`host:port,…/chroot`) and creates the chroot when it is missing.
+    ///
+    /// # Errors
+    /// When no server accepts a session within `timeout`.
+    pub async fn connect(connect: &str, timeout: Duration) -> Result<Self> {
+        let (servers, chroot) = match connect.find('/') {
+            Some(at) => connect.split_at(at),
+            None => (connect, ""),
+        };
+        let client = Client::connector()
+            .with_session_timeout(timeout)
+            .connect(servers)
+            .await?;
+        let chroot = chroot.trim_end_matches('/');
+        if chroot.is_empty() {
+            return Ok(Self { client });
+        }
+        client.mkdir(chroot, &open()).await?;
+        let client = client
+            .chroot(chroot.to_owned())
+            .map_err(|_| Error::BadArguments(&"the chroot of zookeeper.connect is no path"))?;
+        Ok(Self { client })
+    }
+
+    /// Returns the id of the session, as `Stat` names owners of ephemerals.
+    pub fn session_id(&self) -> i64 {
+        self.client.session_id().0
+    }
+
+    /// Waits until the session is over for good: expired or closed.
+    pub async fn ended(&self) {
+        let mut states = self.client.state_watcher();
+        let mut state = states.state();
+        while !state.is_terminated() {
+            state = states.changed().await;
+        }
+    }
+
+    /// Creates the nodes that every tool expects.
+    pub async fn create_persistent_paths(&self) -> Result<()> {
+        let found = paths::PERSISTENT
+            .iter()
+            .map(|path| self.client.check_stat(path));
+        let mut missing = Vec::new();
+        for (path, found) in paths::PERSISTENT.iter().zip(join_all(found).await) {
+            if found?.is_none() {
+                missing.push(Write::Create((*path).to_owned(), Vec::new()));
+            }
+        }
+        match self.transaction(&missing).await {
+            // Another broker starts beside this one.
+            Err(CoordinationError::Transaction { .. }) => {
+                for path in paths::PERSISTENT {
+                    self.create_if_missing(path, b"").await?;
+                }
+                Ok(())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Creates a persistent node and its parents; tells whether it was missing.
+    pub async fn create_if_missing(&self, path: &str, data: &[u8]) -> Result<bool> {
+        let mut created = self.client.create(path, data, &open()).await;
+        if matches!(created, Err(Error::NoNode))
+            && let Some((parent, _)) = path.rsplit_once('/')
+        {
+            self.client.mkdir(parent, &open()).await?;
+            created = self.client.create(path, data, &open()).await;
+        }
+        match created {
+            Ok(_) => Ok(true),
+            Err(Error::NodeExists) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Creates a persistent node whose name ends in the parent's next number.
+    pub async fn create_sequential(&self, prefix: &str, data: &[u8]) -> Result<()> {
+        let options = CreateMode::PersistentSequential.with_acls(Acls::anyone_all());
+        self.client.create(prefix, data, &options).await?;
+        Ok(())
+    }
+
+    /// Reads a node; `None` when it is missing.
+    pub async fn get(&self, path: &str) -> Result<Option<(Vec<u8>, Stat)>> {
+        missing_is_none(self.client.get_data(path).await)
+    }
+
+    /// Reads a JSON node; `None` when it is missing.
+    pub async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<Option<(T, Stat)>> {
+        match self.get(path).await? {
+            Some((data, stat)) => Ok(Some((from_json(path, &data)?, stat))),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads a node's metadata and arms a watch, also on one that is missing.
+    pub async fn watch_existence(&self, path: &str) -> Result<(Option<Stat>, OneshotWatcher)> {
+        Ok(self.client.check_and_watch_stat(path).await?)
+    }
+
+    /// Lists children, none when the node is missing.
+    pub async fn children(&self, path: &str) -> Result<Vec<String>> {
+        Ok(missing_is_none(self.client.list_children(path).await)?.unwrap_or_default())
+    }
+
+    /// Lists children and arms a watch on them.
+    pub async fn watch_children(&self, path: &str) -> Result<(Vec<String>, OneshotWatcher)> {
+        Ok(self.client.list_and_watch_children(path).await?)
+    }
+
+    /// Arms a watch on a node and all below it that stays until it is dropped.
+    pub async fn watch_tree(&self, path: &str) -> Result<zookeeper_client::PersistentWatcher> {
+        Ok(self
+            .client
+            .watch(path, zookeeper_client::AddWatchMode::PersistentRecursive)
+            .await?)
+    }
+
+    /// Replaces a node's data; with a version, only if it has that one.
+    pub async fn set(&self, path: &str, data: &[u8], version: Option<i32>) -> Result<Stat> {
+        Ok(self.client.set_data(path, data, version).await?)
+    }
+
+    /// Writes a JSON node, whether it is there or not.
+    pub async fn put_json<T: Serialize>(&self, path: &str, value: &T) -> Result<()> {
+        let data = to_json(value);
+        match self.client.set_data(path, &data, None).await {
+            Err(Error::NoNode) => {
+                self.create_if_missing(path, &data).await?;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Deletes a node; fine when it is missing.
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        missing_is_none(self.client.delete(path, None).await)?;
+        Ok(())
+    }
+
+    /// Deletes a node and everything below it; fine when it is missing.
+    pub async fn delete_tree(&self, path: &str) -> Result<()> {
+        // Parents come before their children here, so the deletion runs from the end.
+        let mut paths = vec![path.to_owned()];
+        let mut next = 0;
+        while let Some(parent) = paths.get(next).cloned() {
+            for child in self.children(&parent).await? {
+                paths.push(format!("{parent}/{child}"));
+            }
+            next += 1;
+        }
+        for path in paths.iter().rev() {
+            self.delete(path).await?;
+        }
+        Ok(())
+    }
+
+    /// Does all of the writes, or none.
+    pub async fn transaction(&self, writes: &[Write]) -> Result<Vec<MultiWriteResult>> {
+        let mut multi = self.client.new_multi_writer();
+        for write in writes {
+            match write {
+                Write::Check(path, version) => multi.add_check_version(path, *version)?,
+                Write::Create(path, data) => multi.add_create(path, data, &open())?,
+                Write::CreateEphemeral(path, data) => {
+                    multi.add_create(path, data, &open_ephemeral())?;
+                }
+                Write::Set(path, data, version) => multi.add_set_data(path, data, *version)?,
+                Write::Delete(path) => multi.add_delete(path, None)?,
+            }
+        }
+        Ok(multi.commit().await?)
+    }
+}
+
+fn missing_is_none<T>(result: std::result::Result<T, Error>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::NoNode) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,78 @@
+//! The one place that spells a path of Kafka's ZooKeeper schema.
+
+/// Persistent nodes that a broker creates at start when they are missing; old tools fail without them.
+pub const PERSISTENT: &[&str] = &[
+    "/consumers",
+    "/brokers",
+    BROKER_IDS,
+    TOPICS,
+    "/config",
+    CONFIG_CHANGES,
+    "/config/topics",
+    "/config/clients",
+    "/config/users",
+    "/config/brokers",
+    "/config/ips",
+    "/admin",
+    DELETE_TOPICS,
+    BROKER_SEQUENCE,
+    "/isr_change_notification",
+    PRODUCER_ID_BLOCK,
+    "/log_dir_event_notification",
+];
+
+/// Live brokers, one ephemeral child each.
+pub const BROKER_IDS: &str = "/brokers/ids";
+/// Topics, one child each.
+pub const TOPICS: &str = "/brokers/topics";
+/// Its version counts generated broker ids.
+pub const BROKER_SEQUENCE: &str = "/brokers/seqid";
+/// Who is the controller; ephemeral.
+pub const CONTROLLER: &str = "/controller";
+/// How many controllers there have been, as text.
+pub const CONTROLLER_EPOCH: &str = "/controller_epoch";
+/// The cluster's id.
+pub const CLUSTER_ID: &str = "/cluster/id";
+/// The last block of producer ids given to a broker.
+pub const PRODUCER_ID_BLOCK: &str = "/latest_producer_id_block";
+/// Topics that are to be deleted, one child each.
+pub const DELETE_TOPICS: &str = "/admin/delete_topics";
+/// Notices of changed configurations.
+pub const CONFIG_CHANGES: &str = "/config/changes";
+/// Prefix of one such notice.
+pub const CONFIG_CHANGE_PREFIX: &str = "/config/changes/config_change_";
+
+/// Returns a broker's registration.
+pub fn broker(id: i32) -> String {
+    format!("{BROKER_IDS}/{id}")
+}
+
+/// Returns a topic's assignment.
+pub fn topic(name: &str) -> String {
+    format!("{TOPICS}/{name}")
+}
+
+/// Returns the parent of a topic's partitions.
+pub fn partitions(topic: &str) -> String {
+    format!("{TOPICS}/{topic}/partitions")
+}
+
+/// Returns the parent of a partition's state.
+pub fn partition(topic: &str, partition: i32) -> String {
+    format!("{TOPICS}/{topic}/partitions/{partition}")
+}
+
+/// Returns a partition's leader and in-sync replicas.
+pub fn partition_state(topic: &str, partition: i32) -> String {
+    format!("{TOPICS}/{topic}/partitions/{partition}/state")
+}
+
+/// Returns the overrides of an entity: `kind` is `topics`, `brokers`, …
+pub fn config(kind: &str, name: &str) -> String {
+    format!("/config/{kind}/{name}")
+}
+
+/// Returns the marker that asks for a topic's deletion.
+pub fn delete_topic(name: &str) -> String {
+    format!("{DELETE_TOPICS}/{name}")
+}
