@@ -4,8 +4,6 @@
 //! decoding of all messages but the bodies of Produce and Fetch, which `produce` and `fetch` handle without a copy;
 //! `records` holds the format of stored record batches.
 
-#![allow(dead_code)]
-
 pub mod api;
 mod bounded;
 pub mod errors;

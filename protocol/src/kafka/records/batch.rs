@@ -358,6 +358,15 @@ pub fn set_log_append_time(batch: &mut [u8], timestamp_ms: i64) {
     }
 }
 
+/// Writes another max timestamp and computes the CRC again; does nothing when it is that already, or below 61 bytes.
+pub(crate) fn set_max_timestamp(batch: &mut [u8], timestamp_ms: i64) {
+    let stored = array_at(batch, MAX_TIMESTAMP_AT).map(i64::from_be_bytes);
+    if batch.len() >= HEADER_LEN && stored != Some(timestamp_ms) {
+        put_at(batch, MAX_TIMESTAMP_AT, timestamp_ms.to_be_bytes());
+        update_crc(batch);
+    }
+}
+
 /// Writes the CRC over the bytes from the attributes on.
 pub(crate) fn update_crc(batch: &mut [u8]) {
     let crc = compute_crc(batch);

@@ -4,4 +4,5 @@ pub mod batch;
 pub mod builder;
 pub mod compress;
 pub mod record;
+mod stream;
 pub mod validate;

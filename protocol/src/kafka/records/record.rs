@@ -126,12 +126,17 @@ pub(crate) struct RecordShape {
 
 /// Bytes that records are read from: a slice, or the output of a decompressor that is never held as a whole.
 pub(crate) trait Input {
-    fn byte(&mut self) -> Result<u8, BatchError>;
-    fn skip(&mut self, len: usize) -> Result<(), BatchError>;
+    /// Why reading fails.
+    type Error: From<RecordError>;
+
+    fn byte(&mut self) -> Result<u8, Self::Error>;
+    fn skip(&mut self, len: usize) -> Result<(), Self::Error>;
     /// Bytes read and skipped up to now.
     fn consumed(&self) -> usize;
+    /// Tells whether nothing follows.
+    fn is_at_end(&mut self) -> Result<bool, Self::Error>;
 
-    fn next_varint(&mut self) -> Result<i32, BatchError> {
+    fn next_varint(&mut self) -> Result<i32, Self::Error> {
         let mut value = u32::from(self.byte()?);
         if value & 0x80 == 0 {
             return Ok(unzigzag32(value));
@@ -150,7 +155,7 @@ pub(crate) trait Input {
         Err(RecordError::Varint.into())
     }
 
-    fn next_varlong(&mut self) -> Result<i64, BatchError> {
+    fn next_varlong(&mut self) -> Result<i64, Self::Error> {
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
             let byte = u64::from(self.byte()?);
@@ -166,7 +171,7 @@ pub(crate) trait Input {
     }
 
     /// Skips a nullable blob that must end before `end`, and tells whether it was there.
-    fn skip_nullable(&mut self, end: usize) -> Result<bool, BatchError> {
+    fn skip_nullable(&mut self, end: usize) -> Result<bool, Self::Error> {
         let length = self.next_varint()?;
         let Ok(length) = usize::try_from(length) else {
             return if length == -1 {
@@ -188,7 +193,7 @@ pub(crate) trait Input {
 
     /// Walks over one record.
     #[inline]
-    fn record(&mut self) -> Result<RecordShape, BatchError> {
+    fn record(&mut self) -> Result<RecordShape, Self::Error> {
         let length = usize::try_from(self.next_varint()?).map_err(|_| RecordError::Length)?;
         let end = self
             .consumed()
@@ -277,22 +282,27 @@ impl<'a> Slice<'a> {
 }
 
 impl Input for Slice<'_> {
+    type Error = RecordError;
+
     #[inline]
-    fn byte(&mut self) -> Result<u8, BatchError> {
+    fn byte(&mut self) -> Result<u8, RecordError> {
         let byte = *self.bytes.get(self.at).ok_or(RecordError::Incomplete)?;
         self.at += 1;
         Ok(byte)
     }
 
     #[inline]
-    fn skip(&mut self, len: usize) -> Result<(), BatchError> {
-        Slice::skip(self, len)?;
-        Ok(())
+    fn skip(&mut self, len: usize) -> Result<(), RecordError> {
+        Slice::skip(self, len).map(|_| ())
     }
 
     #[inline]
     fn consumed(&self) -> usize {
         self.at
+    }
+
+    fn is_at_end(&mut self) -> Result<bool, RecordError> {
+        Ok(self.rest().is_empty())
     }
 }
 
