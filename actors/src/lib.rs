@@ -4,6 +4,7 @@ pub mod broker;
 pub mod config;
 pub mod controller;
 pub mod coordination;
+pub mod gateway;
 pub mod log;
 pub mod log_manager;
 pub mod metadata;

@@ -1,0 +1,214 @@
+//! The one table of APIs that this broker serves. ApiVersions is derived from it, so it cannot lie.
+//!
+//! To add an API, add its row: versions and handler. The key comes from the type of the request.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, LazyLock};
+
+use bytes::BytesMut;
+use troupe_protocol::kafka::api::{ApiKey, DecodeError, Request};
+use troupe_protocol::kafka::frame::{self, RequestHeader};
+
+use super::connection::{Outcome, Pending, Refused, Service, Work};
+use super::handlers::api_versions;
+use super::request::RequestContext;
+use crate::broker::BrokerContext;
+
+/// Lists every API that is served: its versions and its handler.
+fn rows() -> Vec<Row> {
+    vec![api(0..=4, api_versions::handle)]
+}
+
+/// One API.
+struct Row {
+    key: ApiKey,
+    versions: RangeInclusive<i16>,
+    start:
+        Box<dyn Fn(RequestContext, Envelope, BytesMut) -> Result<Work, DecodeError> + Send + Sync>,
+}
+
+/// Where a response goes: what its header repeats of the request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Envelope {
+    /// The API.
+    pub(crate) key: ApiKey,
+    /// Its version.
+    pub(crate) version: i16,
+    /// The client's number for the request.
+    pub(crate) correlation_id: i32,
+}
+
+/// Makes the row of an API whose handler is one asynchronous function from request to response.
+fn api<R, H, F>(versions: RangeInclusive<i16>, handler: H) -> Row
+where
+    R: Request,
+    H: Fn(RequestContext, R) -> F + Send + Sync + Copy + 'static,
+    F: Future<Output = R::Response> + 'static,
+{
+    raw(R::KEY, versions, move |cx, envelope, body| {
+        let request = R::decode(envelope.version, body.freeze())?;
+        Ok(Work::Alone(Box::pin(async move {
+            let response = handler(cx, request).await;
+            respond::<R>(envelope, response)
+        })))
+    })
+}
+
+/// Makes the row of an API that decodes and encodes its own bodies.
+fn raw<S>(key: ApiKey, versions: RangeInclusive<i16>, start: S) -> Row
+where
+    S: Fn(RequestContext, Envelope, BytesMut) -> Result<Work, DecodeError> + Send + Sync + 'static,
+{
+    Row {
+        key,
+        versions,
+        start: Box::new(start),
+    }
+}
+
+/// Encodes a response into one frame.
+fn respond<R: Request>(envelope: Envelope, response: R::Response) -> Outcome {
+    let Envelope {
+        key,
+        version,
+        correlation_id,
+    } = envelope;
+    let mut out = BytesMut::with_capacity(256);
+    let start = frame::start_response(&mut out, key, version, correlation_id);
+    match R::encode_response(response, version, &mut out) {
+        Ok(()) => {
+            frame::finish_response(&mut out, start);
+            Outcome::Reply(out.freeze().into())
+        }
+        Err(error) => {
+            tracing::error!(%key, version, %error, "a response cannot be encoded");
+            Outcome::Close(error.to_string())
+        }
+    }
+}
+
+/// The rows by key. An API has several where its oldest version means something else.
+static TABLE: LazyLock<BTreeMap<i16, Vec<Row>>> = LazyLock::new(|| {
+    let mut table = BTreeMap::<i16, Vec<Row>>::new();
+    for row in rows() {
+        table.entry(row.key.code()).or_default().push(row);
+    }
+    table
+});
+
+/// Lists the served APIs, by key, with their versions.
+pub(crate) fn served() -> impl Iterator<Item = (ApiKey, RangeInclusive<i16>)> {
+    TABLE.values().filter_map(|rows| {
+        Some((
+            rows.first()?.key,
+            *rows.first()?.versions.start()..=*rows.last()?.versions.end(),
+        ))
+    })
+}
+
+/// Serves the requests of one connection from the table.
+pub(crate) struct Dispatch {
+    /// The broker.
+    pub(crate) broker: Arc<BrokerContext>,
+    /// The address at which the client reached this broker.
+    pub(crate) local_addr: SocketAddr,
+    /// The client's address.
+    pub(crate) peer_addr: SocketAddr,
+    /// Name of the listener.
+    pub(crate) listener: Arc<str>,
+}
+
+impl Service for Dispatch {
+    fn start(&self, request: BytesMut) -> Result<Work, Refused> {
+        let (header, body) =
+            RequestHeader::parse(request).map_err(|error| refused("header", error))?;
+        let name = || api_name(&header);
+        let version = header.api_version;
+        let rows = TABLE
+            .get(&header.api_key)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let Some(row) = rows.iter().find(|row| row.versions.contains(&version)) else {
+            if header.api_key == ApiKey::ApiVersions.code() {
+                return Ok(Work::Alone(unsupported_api_versions(header.correlation_id)));
+            }
+            return Err(refused(name(), "not served"));
+        };
+        let envelope = Envelope {
+            key: row.key,
+            version,
+            correlation_id: header.correlation_id,
+        };
+        (row.start)(self.context(&header), envelope, body).map_err(|error| refused(name(), error))
+    }
+}
+
+impl Dispatch {
+    fn context(&self, header: &RequestHeader) -> RequestContext {
+        RequestContext {
+            broker: Arc::clone(&self.broker),
+            version: header.api_version,
+            client_id: header.client_id.as_deref().map(Arc::from),
+            local_addr: self.local_addr,
+            peer_addr: self.peer_addr,
+            listener: Arc::clone(&self.listener),
+        }
+    }
+}
+
+/// Answers an ApiVersions request that is newer than known in version 0, which every client reads (KIP-511).
+fn unsupported_api_versions(correlation_id: i32) -> Pending {
+    let envelope = Envelope {
+        key: ApiKey::ApiVersions,
+        version: 0,
+        correlation_id,
+    };
+    Box::pin(async move {
+        respond::<api_versions::Request>(envelope, api_versions::unsupported_version())
+    })
+}
+
+fn refused(api: impl ToString, reason: impl ToString) -> Refused {
+    Refused {
+        api: api.to_string(),
+        reason: reason.to_string(),
+    }
+}
+
+fn api_name(header: &RequestHeader) -> String {
+    match ApiKey::from_code(header.api_key) {
+        Some(key) => format!("{key} version {}", header.api_version),
+        None => format!("API key {} version {}", header.api_key, header.api_version),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_served_by_the_codec_and_leave_no_gap() {
+        for rows in TABLE.values() {
+            for row in rows {
+                let codec = row.key.codec_versions();
+                let (first, last) = (row.versions.start(), row.versions.end());
+                assert!(
+                    codec.contains(first) && codec.contains(last),
+                    "{}: {:?}, codec {codec:?}",
+                    row.key,
+                    row.versions
+                );
+            }
+            for pair in rows.windows(2) {
+                assert_eq!(
+                    *pair[0].versions.end() + 1,
+                    *pair[1].versions.start(),
+                    "{}",
+                    pair[0].key
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What a handler gets with its request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::broker::BrokerContext;
+
+/// The circumstances of one request. Cheap to make and to clone.
+#[derive(Clone)]
+pub struct RequestContext {
+    /// The broker.
+    pub broker: Arc<BrokerContext>,
+    /// Version of the API that the client speaks; one that the dispatch table serves.
+    pub version: i16,
+    /// What the client calls itself.
+    pub client_id: Option<Arc<str>>,
+    /// The address at which the client reached this broker.
+    pub local_addr: SocketAddr,
+    /// The client's address.
+    pub peer_addr: SocketAddr,
+    /// Name of the listener that took the connection, as `PLAINTEXT`.
+    pub listener: Arc<str>,
+}
