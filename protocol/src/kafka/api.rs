@@ -94,6 +94,35 @@ macro_rules! apis {
         }
 
         $($(request!($kind $key $request $response);)?)*
+
+        /// Shows each request type of the table to a test.
+        #[cfg(test)]
+        pub(super) fn each_request(visitor: &mut impl RequestVisitor) {
+            $($(visit!($kind $request visitor);)?)*
+        }
+    };
+}
+
+/// Sees each request type of the table.
+#[cfg(test)]
+pub(super) trait RequestVisitor {
+    fn visit<R>(&mut self)
+    where
+        R: Request + Default + Clone,
+        R::Response: Default + Clone;
+}
+
+#[cfg(test)]
+macro_rules! visit {
+    (split $request:ident $visitor:ident) => {
+        $visitor.visit::<messages::$request>();
+        $visitor.visit::<legacy_messages::$request>();
+    };
+    (removed $request:ident $visitor:ident) => {
+        $visitor.visit::<legacy_messages::$request>();
+    };
+    ($kind:ident $request:ident $visitor:ident) => {
+        $visitor.visit::<messages::$request>();
     };
 }
 

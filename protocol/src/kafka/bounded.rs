@@ -15,7 +15,7 @@
 use bytes::{Buf, Bytes, BytesMut, TryGetError};
 
 use super::api::ApiKey;
-use super::wire::{DecodeError, EncodeError, unsigned_varint};
+use super::wire::{DecodeError, EncodeError, array_at, unsigned_varint};
 
 /// The most reads that a request may take: a field is one to three.
 const MAX_READS: usize = 1 << 22;
@@ -98,10 +98,9 @@ impl Buf for Probe {
     }
 
     fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
-        if self.remaining() < 4 {
-            return Err(self.too_short(4));
-        }
-        let value = self.get_i32();
+        let bytes = array_at(&self.bytes, 0).filter(|_| self.reads_left > 0);
+        let value = i32::from_be_bytes(bytes.ok_or(self.too_short(4))?);
+        self.advance(4);
         let limit = self.bytes.len().min(self.reads_left) + 1;
         match usize::try_from(value) {
             Ok(actual) if actual > limit => {
@@ -113,10 +112,12 @@ impl Buf for Probe {
     }
 
     fn try_copy_to_slice(&mut self, target: &mut [u8]) -> Result<(), TryGetError> {
-        if self.cut.is_some() || self.remaining() < target.len() {
-            return Err(self.too_short(target.len()));
-        }
-        self.copy_to_slice(target);
+        let source = self
+            .bytes
+            .get(..target.len())
+            .filter(|_| self.reads_left > 0 && self.cut.is_none());
+        target.copy_from_slice(source.ok_or(self.too_short(target.len()))?);
+        self.advance(target.len());
         Ok(())
     }
 }

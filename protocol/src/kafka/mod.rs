@@ -5,6 +5,8 @@
 //! `records` holds the format of stored record batches.
 
 pub mod api;
+#[cfg(test)]
+mod api_tests;
 mod bounded;
 pub mod errors;
 pub mod fetch;
