@@ -12,13 +12,24 @@ use troupe_protocol::kafka::api::{ApiKey, DecodeError, Request};
 use troupe_protocol::kafka::frame::{self, RequestHeader};
 
 use super::connection::{Outcome, Pending, Refused, Service, Work};
-use super::handlers::api_versions;
+use super::handlers::{api_versions, cluster, configs, metadata, topics};
 use super::request::RequestContext;
 use crate::broker::BrokerContext;
 
 /// Lists every API that is served: its versions and its handler.
 fn rows() -> Vec<Row> {
-    vec![api(0..=4, api_versions::handle)]
+    vec![
+        api(0..=13, metadata::handle),
+        api(0..=4, api_versions::handle),
+        api(0..=7, topics::create),
+        api(0..=6, topics::delete),
+        api(0..=4, configs::describe),
+        api(0..=2, configs::alter),
+        api(0..=3, topics::create_partitions),
+        api(0..=1, configs::alter_incrementally),
+        api(0..=2, cluster::describe),
+        api(0..=0, cluster::describe_topic_partitions),
+    ]
 }
 
 /// One API.

@@ -1,3 +1,8 @@
 //! One file per API family. A handler never fails: errors are codes in its response.
 
 pub(crate) mod api_versions;
+pub(crate) mod cluster;
+pub(crate) mod common;
+pub(crate) mod configs;
+pub(crate) mod metadata;
+pub(crate) mod topics;
