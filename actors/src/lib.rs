@@ -11,4 +11,3 @@ pub mod metadata;
 pub mod partition;
 pub mod runtime;
 pub mod storage;
-pub mod znode;

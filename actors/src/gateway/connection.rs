@@ -42,7 +42,6 @@ pub(crate) enum Work {
     /// When everything before it is answered.
     Alone(Pending),
     /// At once: the outer future hands the request on, in order; the inner one waits for what comes of it.
-    #[allow(dead_code, reason = "Produce is the first")]
     Pipelined(LocalBoxFuture<'static, Pending>),
 }
 

@@ -9,16 +9,18 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::BytesMut;
 use troupe_protocol::kafka::api::{ApiKey, DecodeError, Request};
-use troupe_protocol::kafka::frame::{self, RequestHeader};
+use troupe_protocol::kafka::frame::{RequestHeader, finish_response, start_response};
 
 use super::connection::{Outcome, Pending, Refused, Service, Work};
-use super::handlers::{api_versions, cluster, configs, metadata, topics};
+use super::handlers::{api_versions, cluster, configs, metadata, produce, topics};
 use super::request::RequestContext;
 use crate::broker::BrokerContext;
 
 /// Lists every API that is served: its versions and its handler.
 fn rows() -> Vec<Row> {
     vec![
+        // Versions 0 to 2 carry message sets, which are not converted yet.
+        raw(ApiKey::Produce, 3..=13, produce::start),
         api(0..=13, metadata::handle),
         api(0..=4, api_versions::handle),
         api(0..=7, topics::create),
@@ -79,25 +81,33 @@ where
     }
 }
 
-/// Encodes a response into one frame.
+/// Encodes a response.
 fn respond<R: Request>(envelope: Envelope, response: R::Response) -> Outcome {
-    let Envelope {
-        key,
-        version,
-        correlation_id,
-    } = envelope;
-    let mut out = BytesMut::with_capacity(256);
-    let start = frame::start_response(&mut out, key, version, correlation_id);
-    match R::encode_response(response, version, &mut out) {
-        Ok(()) => {
-            frame::finish_response(&mut out, start);
-            Outcome::Reply(out.freeze().into())
-        }
+    let mut encoded = Ok(());
+    let outcome = frame(envelope, |out| {
+        encoded = R::encode_response(response, envelope.version, out)
+    });
+    match encoded {
+        Ok(()) => outcome,
         Err(error) => {
-            tracing::error!(%key, version, %error, "a response cannot be encoded");
+            tracing::error!(key = %envelope.key, version = envelope.version, %error, "a response cannot be encoded");
             Outcome::Close(error.to_string())
         }
     }
+}
+
+/// Makes a response frame of what `encode` appends to its header.
+pub(crate) fn frame(envelope: Envelope, encode: impl FnOnce(&mut BytesMut)) -> Outcome {
+    let mut out = BytesMut::with_capacity(256);
+    let start = start_response(
+        &mut out,
+        envelope.key,
+        envelope.version,
+        envelope.correlation_id,
+    );
+    encode(&mut out);
+    finish_response(&mut out, start);
+    Outcome::Reply(out.freeze().into())
 }
 
 /// The rows by key. An API has several where its oldest version means something else.

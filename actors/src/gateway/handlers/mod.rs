@@ -4,5 +4,7 @@ pub(crate) mod api_versions;
 pub(crate) mod cluster;
 pub(crate) mod common;
 pub(crate) mod configs;
+mod leaders;
 pub(crate) mod metadata;
+pub(crate) mod produce;
 pub(crate) mod topics;

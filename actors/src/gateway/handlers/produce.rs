@@ -1,0 +1,404 @@
+//! Produce: batches go to their partitions in the order of the requests, answers wait for acknowledgements.
+//!
+//! Versions 0 to 2, with message sets, are not served yet. Transactional batches are refused with INVALID_TXN_STATE
+//! until there are transactions. A topic whose `compression.type` is not that of the producer has its batches compressed
+//! again here, on the connection's thread.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use troupe_protocol::kafka::api::DecodeError;
+use troupe_protocol::kafka::errors::ErrorCode;
+use troupe_protocol::kafka::produce::{
+    ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopic,
+    ProduceTopicResponse,
+};
+use troupe_protocol::kafka::records::batch::{BatchHeader, TimestampType};
+use troupe_protocol::kafka::records::builder::recompress;
+use troupe_protocol::kafka::records::compress::Compression;
+use troupe_protocol::kafka::records::validate::{
+    InvalidBatch, ProduceRules, amend_max_timestamp, validate_produced,
+};
+use uuid::Uuid;
+
+use super::leaders;
+use crate::config::{self, CompressionType, TopicConfig};
+use crate::gateway::connection::{Outcome, Pending, Work};
+use crate::gateway::dispatch::{Envelope, frame};
+use crate::gateway::request::RequestContext;
+use crate::metadata::{MetadataImage, PartitionImage, TopicImage};
+use crate::partition::Answer;
+use crate::partition::messages::{Acks, Append, Appended, Origin};
+
+const FIRST_WITH_TOPIC_ID: i16 = 13;
+const FIRST_WITH_ZSTD: i16 = 7;
+/// Bytes that the records of one batch may decompress to while they are walked over.
+const MAX_UNCOMPRESSED: usize = 1 << 30;
+/// Bytes that they may decompress to in memory, to be compressed again.
+const MAX_RECOMPRESSED: usize = 128 << 20;
+
+/// Decodes a request and says how to run it: appended at once, answered in its turn.
+pub(crate) fn start(
+    cx: RequestContext,
+    envelope: Envelope,
+    body: BytesMut,
+) -> Result<Work, DecodeError> {
+    let request = ProduceRequest::decode(envelope.version, body)?;
+    Ok(Work::Pipelined(begin(cx, envelope, request)))
+}
+
+/// A topic of the request and what happens to its partitions.
+struct Topic {
+    name: String,
+    id: Uuid,
+    partitions: Vec<Step>,
+}
+
+enum Step {
+    Answered(ProducePartitionResponse),
+    Appending {
+        index: i32,
+        answer: oneshot::Receiver<Answer<Appended>>,
+    },
+}
+
+#[expect(
+    clippy::async_yields_async,
+    reason = "the two phases of a pipelined request"
+)]
+fn begin(
+    cx: RequestContext,
+    envelope: Envelope,
+    request: ProduceRequest,
+) -> LocalBoxFuture<'static, Pending> {
+    Box::pin(async move {
+        let acks = acks(request.acks);
+        let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+        let deadline = Instant::now() + timeout;
+        let topics = dispatch(&cx, request.topics, acks).await;
+        Box::pin(finish(cx, envelope, acks, deadline, topics)) as Pending
+    })
+}
+
+/// Returns what `acks` asks for; `None` when it is a number that means nothing.
+fn acks(acks: i16) -> Option<Acks> {
+    match acks {
+        0 => Some(Acks::None),
+        1 => Some(Acks::Leader),
+        -1 => Some(Acks::All),
+        _ => None,
+    }
+}
+
+/// Hands every batch to its partition, in order.
+async fn dispatch(
+    cx: &RequestContext,
+    topics: Vec<ProduceTopic>,
+    acks: Option<Acks>,
+) -> Vec<Topic> {
+    let image = cx.broker.image();
+    let now_ms = cx.broker.runtime.clock.now_ms();
+    let mut begun = Vec::with_capacity(topics.len());
+    for ProduceTopic {
+        name,
+        topic_id,
+        partitions,
+    } in topics
+    {
+        let topic = find_topic(&image, cx.version, &name, topic_id);
+        let mut steps = Vec::with_capacity(partitions.len());
+        for ProducePartition { index, records } in partitions {
+            let step = match (acks, &topic) {
+                (None, _) => Err(failed(index, ErrorCode::InvalidRequiredAcks)),
+                (_, Err(error)) => Err(failed(index, *error)),
+                (Some(acks), Ok(topic)) => append(cx, topic, index, records, acks, now_ms).await,
+            };
+            steps.push(match step {
+                Ok(answer) => Step::Appending { index, answer },
+                Err(response) => Step::Answered(*response),
+            });
+        }
+        begun.push(Topic {
+            name,
+            id: topic_id,
+            partitions: steps,
+        });
+    }
+    begun
+}
+
+type Refusal = Box<ProducePartitionResponse>;
+
+fn failed(index: i32, error: ErrorCode) -> Refusal {
+    Box::new(ProducePartitionResponse::failed(index, error))
+}
+
+fn find_topic<'a>(
+    image: &'a MetadataImage,
+    version: i16,
+    name: &str,
+    id: Uuid,
+) -> Result<&'a TopicImage, ErrorCode> {
+    let topic = if version >= FIRST_WITH_TOPIC_ID {
+        image.topic_by_id(id).ok_or(ErrorCode::UnknownTopicId)?
+    } else {
+        image
+            .topic(name)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?
+    };
+    if topic.is_internal {
+        Err(ErrorCode::InvalidTopicException)
+    } else {
+        Ok(topic)
+    }
+}
+
+/// Validates one partition's records and hands them over; the answer comes through the channel.
+async fn append(
+    cx: &RequestContext,
+    topic: &TopicImage,
+    index: i32,
+    records: Option<BytesMut>,
+    acks: Acks,
+    now_ms: i64,
+) -> Result<oneshot::Receiver<Answer<Appended>>, Refusal> {
+    let partition = topic
+        .partition(index)
+        .ok_or_else(|| failed(index, ErrorCode::UnknownTopicOrPartition))?;
+    let not_leader = || Box::new(not_leader(index, ErrorCode::NotLeaderOrFollower, partition));
+    let leads = partition.leader == cx.broker.broker_id;
+    let handle = partition
+        .local
+        .as_ref()
+        .filter(|_| leads)
+        .ok_or_else(not_leader)?;
+    let (batch, header) = prepare(records, &topic.config, cx.version, now_ms)
+        .map_err(|invalid| refused(index, invalid))?;
+    let (reply, answer) = oneshot::channel();
+    let append = Append {
+        batch,
+        header,
+        acks,
+        origin: Origin::Client,
+        reply,
+    };
+    handle
+        .send(append)
+        .await
+        .map_err(|error| Box::new(not_leader_or(index, error, partition)))?;
+    Ok(answer)
+}
+
+/// Checks a batch against the topic's configuration, and brings it into the form in which it is stored.
+fn prepare(
+    records: Option<BytesMut>,
+    config: &TopicConfig,
+    version: i16,
+    now_ms: i64,
+) -> Result<(BytesMut, BatchHeader), InvalidBatch> {
+    let invalid = |code, message: &str| InvalidBatch {
+        code,
+        message: message.to_owned(),
+        record_errors: Vec::new(),
+    };
+    let mut batch = records.ok_or_else(|| {
+        invalid(
+            ErrorCode::InvalidRecord,
+            "a partition takes exactly one batch",
+        )
+    })?;
+    let mut header = validate_produced(&batch, &rules(config, version, now_ms))?;
+    if header.attributes.is_transactional() {
+        return Err(invalid(
+            ErrorCode::InvalidTxnState,
+            "there are no transactions",
+        ));
+    }
+    batch.truncate(header.size);
+    amend_max_timestamp(&mut batch, &header);
+    if let Some(codec) = stored_codec(config.compression_type)
+        && header
+            .attributes
+            .compression()
+            .is_ok_and(|sent| sent != codec)
+    {
+        batch = recompress(&batch, codec, level(config, codec), MAX_RECOMPRESSED)?;
+        header = BatchHeader::parse(&batch)?;
+        if header.size > config.max_message_bytes {
+            return Err(invalid(
+                ErrorCode::MessageTooLarge,
+                "the batch is too large with the codec of the topic",
+            ));
+        }
+    }
+    if u64::try_from(header.size).is_ok_and(|size| size > config.segment_bytes) {
+        return Err(invalid(
+            ErrorCode::RecordListTooLarge,
+            "the batch is larger than a segment",
+        ));
+    }
+    Ok((batch, header))
+}
+
+fn rules(config: &TopicConfig, version: i16, now_ms: i64) -> ProduceRules {
+    ProduceRules {
+        max_message_bytes: config.max_message_bytes,
+        max_uncompressed_bytes: MAX_UNCOMPRESSED,
+        zstd_allowed: version >= FIRST_WITH_ZSTD,
+        compacted: config.cleanup_policy.compact,
+        timestamp_type: match config.message_timestamp_type {
+            config::TimestampType::CreateTime => TimestampType::CreateTime,
+            config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
+        },
+        timestamp_before_max_ms: config.message_timestamp_before_max_ms,
+        timestamp_after_max_ms: config.message_timestamp_after_max_ms,
+        now_ms,
+    }
+}
+
+/// Returns the codec in which a topic keeps its batches; `None` for that of the producer.
+fn stored_codec(compression: CompressionType) -> Option<Compression> {
+    match compression {
+        CompressionType::Producer => None,
+        CompressionType::Uncompressed => Some(Compression::None),
+        CompressionType::Gzip => Some(Compression::Gzip),
+        CompressionType::Snappy => Some(Compression::Snappy),
+        CompressionType::Lz4 => Some(Compression::Lz4),
+        CompressionType::Zstd => Some(Compression::Zstd),
+    }
+}
+
+fn level(config: &TopicConfig, codec: Compression) -> Option<i32> {
+    match codec {
+        Compression::Gzip => Some(config.compression_gzip_level).filter(|&level| level >= 0),
+        Compression::Lz4 => Some(config.compression_lz4_level),
+        Compression::Zstd => Some(config.compression_zstd_level),
+        Compression::None | Compression::Snappy => None,
+    }
+}
+
+fn refused(index: i32, invalid: InvalidBatch) -> Refusal {
+    let mut response = failed(index, invalid.code);
+    response.error_message = Some(invalid.message);
+    response.record_errors = invalid.record_errors;
+    response
+}
+
+fn not_leader(
+    index: i32,
+    error: ErrorCode,
+    partition: &PartitionImage,
+) -> ProducePartitionResponse {
+    let current_leader = Some(leaders::current_leader(partition));
+    ProducePartitionResponse {
+        current_leader,
+        ..ProducePartitionResponse::failed(index, error)
+    }
+}
+
+fn not_leader_or(
+    index: i32,
+    error: ErrorCode,
+    partition: &PartitionImage,
+) -> ProducePartitionResponse {
+    match error {
+        ErrorCode::NotLeaderOrFollower => not_leader(index, error, partition),
+        _ => ProducePartitionResponse::failed(index, error),
+    }
+}
+
+/// Waits for the partitions, until `deadline` when it is other brokers that they wait for, and answers.
+async fn finish(
+    cx: RequestContext,
+    envelope: Envelope,
+    acks: Option<Acks>,
+    deadline: Instant,
+    topics: Vec<Topic>,
+) -> Outcome {
+    let mut response = ProduceResponse::default();
+    for Topic {
+        name,
+        id,
+        partitions,
+    } in topics
+    {
+        let mut answers = Vec::with_capacity(partitions.len());
+        for step in partitions {
+            answers.push(match step {
+                Step::Answered(response) => response,
+                Step::Appending { index, answer } => {
+                    let deadline = (acks == Some(Acks::All)).then_some(deadline);
+                    match appended(answer, deadline).await {
+                        Ok(done) => ProducePartitionResponse::appended(
+                            index,
+                            done.base_offset,
+                            done.log_append_time_ms,
+                            done.log_start_offset,
+                        ),
+                        Err(error) => {
+                            let image = cx.broker.image();
+                            let topic = find_topic(&image, cx.version, &name, id).ok();
+                            match topic.and_then(|topic| topic.partition(index)) {
+                                Some(partition) => not_leader_or(index, error, partition),
+                                None => ProducePartitionResponse::failed(index, error),
+                            }
+                        }
+                    }
+                }
+            });
+        }
+        response.topics.push(ProduceTopicResponse {
+            name,
+            topic_id: id,
+            partitions: answers,
+        });
+    }
+    if acks == Some(Acks::None) {
+        return first_error(&response).map_or(Outcome::Silent, Outcome::Close);
+    }
+    let hints = response
+        .topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .filter_map(|partition| partition.current_leader);
+    response.node_endpoints = leaders::endpoints(&cx, &cx.broker.image(), hints);
+    frame(envelope, |out| response.encode(envelope.version, out))
+}
+
+/// Waits for one partition; without an answer by `deadline`: REQUEST_TIMED_OUT, and the records stay.
+async fn appended(
+    answer: oneshot::Receiver<Answer<Appended>>,
+    deadline: Option<Instant>,
+) -> Answer<Appended> {
+    let answered = match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, answer)
+            .await
+            .map_err(|_| ErrorCode::RequestTimedOut)?,
+        None => answer.await,
+    };
+    answered.unwrap_or(Err(ErrorCode::KafkaStorageError))
+}
+
+/// Tells what failed to a producer that gets no reply, for the log.
+fn first_error(response: &ProduceResponse) -> Option<String> {
+    let partitions = response.topics.iter().flat_map(|topic| {
+        topic
+            .partitions
+            .iter()
+            .map(move |partition| (topic, partition))
+    });
+    partitions
+        .into_iter()
+        .find(|(_, partition)| partition.error != ErrorCode::None)
+        .map(|(topic, partition)| {
+            format!(
+                "Produce without acknowledgement to {}-{}: {}",
+                topic.name,
+                partition.index,
+                partition.error.name()
+            )
+        })
+}
