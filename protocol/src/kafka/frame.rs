@@ -169,3 +169,136 @@ pub fn response_prefix(key: ApiKey, version: i16, correlation_id: i32, body_len:
     );
     out.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(size: i32, body: &[u8]) -> BytesMut {
+        let mut out = BytesMut::new();
+        out.put_i32(size);
+        out.put_slice(body);
+        out
+    }
+
+    fn header(key: i16, version: i16, rest: &[u8]) -> BytesMut {
+        let mut out = BytesMut::new();
+        out.put_i16(key);
+        out.put_i16(version);
+        out.put_i32(-9);
+        out.put_slice(rest);
+        out
+    }
+
+    #[test]
+    fn the_size_is_known_before_the_body() {
+        assert_eq!(peek_size(&[0, 0, 1], 1000).unwrap(), None);
+        assert_eq!(peek_size(&[0, 0, 1, 0], 1000).unwrap(), Some(256));
+        assert_eq!(peek_size(&[0, 0, 3, 232], 1000).unwrap(), Some(1000));
+    }
+
+    #[test]
+    fn sizes_that_no_request_has_are_refused() {
+        let message = peek_size(&1001i32.to_be_bytes(), 1000)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("1001") && message.contains("1000"),
+            "{message}"
+        );
+        for size in [i32::MIN, -1, 0, 7] {
+            let refused = peek_size(&size.to_be_bytes(), 1000);
+            assert!(matches!(refused, Err(FrameError::TooSmall { size: told }) if told == size));
+        }
+        assert!(matches!(
+            peek_size(b"GET / HTTP", 100 << 20),
+            Err(FrameError::TooLarge { .. })
+        ));
+    }
+
+    #[test]
+    fn frames_come_out_of_any_division_of_the_stream() {
+        let mut stream = frame(9, b"123456789");
+        stream.extend_from_slice(&frame(10, b"abcdefghij"));
+        for first in 0..stream.len() {
+            let mut frames = RequestFrames::new(100);
+            let mut buffer = BytesMut::new();
+            let mut found = Vec::new();
+            for part in [&stream[..first], &stream[first..]] {
+                buffer.extend_from_slice(part);
+                while let Some(frame) = frames.decode(&mut buffer).unwrap() {
+                    found.push(frame);
+                }
+            }
+            assert_eq!(found, [&b"123456789"[..], b"abcdefghij"]);
+            assert!(buffer.is_empty());
+        }
+    }
+
+    #[test]
+    fn headers_of_every_version_are_read() {
+        let (parsed, body) = RequestHeader::parse(header(3, 1, b"\x00\x02mebody")).unwrap();
+        assert_eq!(
+            (parsed.api_key, parsed.api_version, parsed.correlation_id),
+            (3, 1, -9)
+        );
+        assert_eq!(
+            (parsed.client_id.as_deref(), &body[..]),
+            (Some("me"), &b"body"[..])
+        );
+        // Flexible, with a tagged field that nobody knows.
+        let (parsed, body) =
+            RequestHeader::parse(header(3, 9, b"\xff\xff\x01\x63\x02xybody")).unwrap();
+        assert_eq!((parsed.client_id, &body[..]), (None, &b"body"[..]));
+        // ControlledShutdown v0 has no client id.
+        let (_, body) = RequestHeader::parse(header(7, 0, &[0, 0, 0, 1])).unwrap();
+        assert_eq!(&body[..], [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_client_id_may_be_any_bytes() {
+        let (parsed, _) = RequestHeader::parse(header(3, 1, b"\x00\x02\xff\xfe")).unwrap();
+        assert_eq!(parsed.client_id.as_deref(), Some("\u{fffd}\u{fffd}"));
+        assert!(RequestHeader::parse(header(3, 1, b"\x00\x09me")).is_err());
+        assert!(RequestHeader::parse(header(3, 1, b"\xff\xfeme")).is_err());
+    }
+
+    #[test]
+    fn unknown_apis_and_versions_still_have_a_correlation_id() {
+        for (key, version) in [(18, 99), (999, 0), (-1, -1), (3, -1)] {
+            let (parsed, _) =
+                RequestHeader::parse(header(key, version, b"\x7f\xffgarbage")).unwrap();
+            assert_eq!(
+                (parsed.api_key, parsed.api_version, parsed.correlation_id),
+                (key, version, -9)
+            );
+        }
+        assert!(RequestHeader::parse(BytesMut::from(&b"1234567"[..])).is_err());
+    }
+
+    #[test]
+    fn api_versions_is_always_answered_with_the_oldest_header() {
+        let mut out = BytesMut::new();
+        let start = start_response(&mut out, ApiKey::ApiVersions, 3, 7);
+        finish_response(&mut out, start);
+        assert_eq!(&out[..], [0, 0, 0, 4, 0, 0, 0, 7]);
+        assert_eq!(
+            response_prefix(ApiKey::Metadata, 9, 7, 100),
+            &[0, 0, 0, 105, 0, 0, 0, 7, 0][..]
+        );
+        assert_eq!(
+            response_prefix(ApiKey::Metadata, 8, 7, 100),
+            &[0, 0, 0, 104, 0, 0, 0, 7][..]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = RequestFrames::new(40).decode(&mut BytesMut::from(&bytes[..]));
+            let _ = RequestHeader::parse(BytesMut::from(&bytes[..]));
+        }
+    }
+}

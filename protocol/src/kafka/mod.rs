@@ -10,10 +10,14 @@ mod api_tests;
 mod bounded;
 pub mod errors;
 pub mod fetch;
+#[cfg(test)]
+mod fetch_tests;
 pub mod frame;
 mod leader;
 mod legacy;
 pub mod produce;
+#[cfg(test)]
+mod produce_tests;
 pub mod records;
 pub mod wire;
 
