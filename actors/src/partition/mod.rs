@@ -1,15 +1,17 @@
 //! One replica of one partition: the actor that owns its log.
 //!
-//! [`replica`] decides (role, epochs, offsets, who may read how far), `waiters` keeps who waits, [`Partition`] is the
+//! `replica` decides (role, epochs, offsets, who may read how far), `waiters` keeps who waits, [`Partition`] is the
 //! actor that feeds them and performs what follows on the log, [`PartitionHandle`] is what the others hold.
 
-#![allow(dead_code, reason = "the log is not connected yet")]
-
 mod actor;
+mod append;
+mod flush;
 mod handle;
 mod leader;
+mod lookups;
 pub mod messages;
 mod replica;
+mod upkeep;
 mod waiters;
 
 use std::fmt;
@@ -19,6 +21,7 @@ use tokio::sync::oneshot;
 use troupe_protocol::kafka::errors::ErrorCode;
 
 pub use actor::Partition;
+pub(crate) use actor::{Opening, Surroundings};
 pub use handle::PartitionHandle;
 pub use messages::Progress;
 

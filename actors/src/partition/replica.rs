@@ -25,8 +25,8 @@ pub(super) struct Replica {
     log_start_offset: i64,
     log_end_offset: i64,
     high_watermark: i64,
-    /// First offset of the oldest open transaction.
-    first_unstable_offset: Option<i64>,
+    /// First offset of the oldest transaction that is not over below the high watermark, or any offset above that.
+    last_stable_offset: i64,
     min_in_sync: usize,
     appended_bytes: u64,
     failed: bool,
@@ -52,7 +52,7 @@ impl Replica {
             log_start_offset: log.start,
             log_end_offset: log.end,
             high_watermark: high_watermark.clamp(log.start, log.end.max(log.start)),
-            first_unstable_offset: None,
+            last_stable_offset: i64::MAX,
             min_in_sync: 1,
             appended_bytes: 0,
             failed: false,
@@ -64,7 +64,7 @@ impl Replica {
         self.log_start_offset = log.start;
         self.log_end_offset = log.end;
         self.high_watermark = self.high_watermark.clamp(log.start, log.end.max(log.start));
-        self.first_unstable_offset = None;
+        self.last_stable_offset = i64::MAX;
         self.advance();
     }
 
@@ -155,6 +155,11 @@ impl Replica {
         }
     }
 
+    /// Takes note below which offset every transaction is over; comes after each change of the log or the high watermark.
+    pub(super) fn set_last_stable_offset(&mut self, offset: i64) {
+        self.last_stable_offset = offset;
+    }
+
     /// Returns what an acks=all producer is told once the high watermark has passed its batch:
     /// NOT_ENOUGH_REPLICAS_AFTER_APPEND when the in-sync set shrank too far meanwhile.
     pub(super) fn check_replicated(&self) -> Result<(), ErrorCode> {
@@ -241,8 +246,7 @@ impl Replica {
 
     /// Returns the first offset that read_committed consumers may not read yet.
     pub(super) fn last_stable_offset(&self) -> i64 {
-        self.first_unstable_offset
-            .map_or(self.high_watermark, |first| first.min(self.high_watermark))
+        self.last_stable_offset.min(self.high_watermark)
     }
 
     /// Returns what is published.
@@ -445,9 +449,9 @@ mod tests {
         let mut replica = leading(&[1]);
         replica.appended(9, 1);
         assert_eq!(replica.bound(Reader::CommittedConsumer), 9);
-        replica.first_unstable_offset = Some(4);
+        replica.set_last_stable_offset(4);
         assert_eq!(replica.bound(Reader::CommittedConsumer), 4);
-        replica.first_unstable_offset = Some(12);
+        replica.set_last_stable_offset(12);
         assert_eq!(replica.bound(Reader::CommittedConsumer), 9);
     }
 

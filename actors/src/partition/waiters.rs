@@ -66,6 +66,11 @@ impl Waiters {
         std::mem::take(&mut self.waiting).into_values()
     }
 
+    /// Tells whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         self.waiting.len()

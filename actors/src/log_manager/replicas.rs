@@ -1,0 +1,491 @@
+//! Opening, making, deleting and describing replicas.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use tokio::sync::oneshot;
+use troupe_protocol::kafka::errors::ErrorCode;
+use uuid::Uuid;
+
+use super::checkpointing::{Position, found};
+use super::log_dir::LogDir;
+use super::manager::LogManager;
+use super::{LogDirDescription, ReplicaDescription};
+use crate::config::TopicConfig;
+use crate::log::names::{DirKind, marked_partition_dir};
+use crate::log::{Start, partition_metadata};
+use crate::partition::messages::{Delete, Describe};
+use crate::partition::{
+    Answer, Opening, Partition, PartitionHandle, Reply, Surroundings, TopicPartition,
+};
+use crate::storage::Storage;
+
+/// How a log starts that was never there.
+const NEW: Start = Start {
+    recovery_point: 0,
+    log_start_offset: 0,
+    clean_shutdown: true,
+};
+
+/// A replica of this broker.
+pub(super) struct Replica {
+    /// Which of the log directories it is in.
+    pub(super) dir: usize,
+    topic_id: Uuid,
+    pub(super) state: State,
+    /// What the last checkpoint says of it.
+    pub(super) checkpointed: Option<Position>,
+}
+
+/// How far a replica has come.
+pub(super) enum State {
+    /// Its log is being opened; these wait for it.
+    Opening {
+        waiting: Vec<Reply<PartitionHandle>>,
+    },
+    /// In use.
+    Open(PartitionHandle),
+    /// Its directory is being renamed; this comes after.
+    Deleting { then: Option<Create> },
+}
+
+impl Replica {
+    /// Returns the replica when it is open.
+    pub(super) fn handle(&self) -> Option<&PartitionHandle> {
+        match &self.state {
+            State::Open(handle) => Some(handle),
+            _ => None,
+        }
+    }
+}
+
+/// Opens or makes a replica.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Create {
+    pub(super) topic_partition: TopicPartition,
+    pub(super) topic_id: Uuid,
+    pub(super) config: Arc<TopicConfig>,
+    pub(super) reply: Reply<PartitionHandle>,
+}
+
+impl Handler<Create> for LogManager {
+    type Result = ();
+
+    fn handle(&mut self, create: Create, ctx: &mut Self::Context) {
+        if self.shutting_down {
+            let _ = create.reply.send(Err(ErrorCode::KafkaStorageError));
+            return;
+        }
+        let Some(replica) = self.replicas.get_mut(&create.topic_partition) else {
+            self.start_opening(create, ctx);
+            return;
+        };
+        if let State::Deleting { then } = &mut replica.state {
+            *then = Some(create);
+            return;
+        }
+        if replica.topic_id != create.topic_id {
+            let _ = create.reply.send(Err(ErrorCode::InconsistentTopicId));
+            return;
+        }
+        match &mut replica.state {
+            State::Open(handle) => {
+                let _ = create.reply.send(Ok(handle.clone()));
+            }
+            State::Opening { waiting } => waiting.push(create.reply),
+            State::Deleting { .. } => {}
+        }
+    }
+}
+
+impl LogManager {
+    fn start_opening(&mut self, create: Create, ctx: &mut Context<Self>) {
+        let Create {
+            topic_partition,
+            topic_id,
+            config,
+            reply,
+        } = create;
+        let Some(index) = self.choose_dir(&topic_partition) else {
+            let _ = reply.send(Err(ErrorCode::KafkaStorageError));
+            return;
+        };
+        let Some(dir) = self.dirs.get_mut(index) else {
+            return;
+        };
+        let exists = dir.unopened.remove(&topic_partition);
+        let opening = Opening {
+            start: start_of(dir, &topic_partition, exists),
+            high_watermark: found(&dir.found.high_watermarks, &topic_partition).unwrap_or(0),
+            dir: dir.replica(&topic_partition),
+            topic_partition: topic_partition.clone(),
+            topic_id,
+            broker: self.broker_id,
+            config,
+            surroundings: Surroundings {
+                storage: self.storage.clone(),
+                clock: self.runtime.clock.clone(),
+                producer_id_expiration_ms: self.config.producer_id_expiration_ms,
+            },
+        };
+        let state = State::Opening {
+            waiting: vec![reply],
+        };
+        self.replicas.insert(
+            topic_partition.clone(),
+            Replica {
+                dir: index,
+                topic_id,
+                state,
+                checkpointed: None,
+            },
+        );
+        let (done, opened) = oneshot::channel();
+        self.runtime
+            .logs
+            .spawn(placement(&topic_partition), move || async move {
+                let _ = done.send(open_replica(opening, exists));
+            });
+        ctx.spawn(opened.into_actor(self).map(move |opened, manager, _| {
+            let opened = opened.unwrap_or_else(|_| Err(io::Error::other("opening it panicked")));
+            manager.opened(&topic_partition, opened);
+        }));
+    }
+
+    fn opened(&mut self, topic_partition: &TopicPartition, opened: io::Result<PartitionHandle>) {
+        let answer = opened.map_err(|error| {
+            tracing::error!(partition = %topic_partition, "could not open the replica: {error}");
+            ErrorCode::KafkaStorageError
+        });
+        let before = match &answer {
+            Ok(handle) => {
+                let mut registry = self
+                    .registry
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner);
+                registry.insert(topic_partition.clone(), handle.clone());
+                let replica = self.replicas.get_mut(topic_partition);
+                replica.map(|replica| {
+                    std::mem::replace(&mut replica.state, State::Open(handle.clone()))
+                })
+            }
+            // Its files may well be there: whoever asks again finds them.
+            Err(_) => self.replicas.remove(topic_partition).map(|replica| {
+                if let Some(dir) = self.dirs.get_mut(replica.dir) {
+                    dir.unopened.insert(topic_partition.clone());
+                }
+                replica.state
+            }),
+        };
+        if let Some(State::Opening { waiting }) = before {
+            for reply in waiting {
+                let _ = reply.send(answer.clone());
+            }
+        }
+    }
+
+    /// Chooses the directory that has the replica, or else the one with the fewest.
+    fn choose_dir(&self, topic_partition: &TopicPartition) -> Option<usize> {
+        let has = |dir: &LogDir| dir.unopened.contains(topic_partition);
+        self.dirs.iter().position(has).or_else(|| {
+            (0..self.dirs.len()).min_by_key(|&index| {
+                let open = self
+                    .replicas
+                    .values()
+                    .filter(|replica| replica.dir == index)
+                    .count();
+                open + self.dirs.get(index).map_or(0, |dir| dir.unopened.len())
+            })
+        })
+    }
+}
+
+/// Returns how a log was left, as far as the checkpoints of its directory say.
+fn start_of(dir: &LogDir, topic_partition: &TopicPartition, exists: bool) -> Start {
+    if !exists {
+        return NEW;
+    }
+    Start {
+        recovery_point: found(&dir.found.recovery_points, topic_partition).unwrap_or(0),
+        log_start_offset: found(&dir.found.log_start_offsets, topic_partition).unwrap_or(0),
+        clean_shutdown: dir.was_clean,
+    }
+}
+
+/// Returns the key of the thread that a partition lives on.
+fn placement(topic_partition: &TopicPartition) -> usize {
+    let mut hasher = DefaultHasher::new();
+    topic_partition.hash(&mut hasher);
+    usize::try_from(hasher.finish() >> 32).unwrap_or_default()
+}
+
+/// Opens a replica, on the thread that it will live on.
+fn open_replica(opening: Opening, exists: bool) -> io::Result<PartitionHandle> {
+    let storage = opening.surroundings.storage.clone();
+    let dir = opening.dir.clone();
+    let mut opening = opening;
+    if exists && !is_of_topic(storage.as_ref(), &dir, opening.topic_id)? {
+        put_aside(storage.as_ref(), &dir, &opening.topic_partition)?;
+        opening.start = NEW;
+        opening.high_watermark = 0;
+    }
+    storage.create_dir(&dir)?;
+    if partition_metadata::read(storage.as_ref(), &dir)
+        .ok()
+        .flatten()
+        != Some(opening.topic_id)
+    {
+        let written = partition_metadata::write(storage.as_ref(), &dir, opening.topic_id)
+            .and_then(|()| sync_parent(storage.as_ref(), &dir));
+        match written {
+            // Records that are there can be read on a full disk too.
+            Err(error) if exists => {
+                tracing::warn!(dir = %dir.display(), "could not write the topic id: {error}")
+            }
+            other => other?,
+        }
+    }
+    Partition::open(opening)
+}
+
+/// Tells whether a directory belongs to the topic of this id: one without an id, as before Kafka 2.8 or after a crash
+/// while it was made, belongs to whoever asks.
+fn is_of_topic(storage: &dyn Storage, dir: &Path, topic_id: Uuid) -> io::Result<bool> {
+    match partition_metadata::read(storage, dir) {
+        Ok(found) => Ok(found.is_none_or(|found| found == topic_id)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tracing::warn!("taken for the topic's own: {error}");
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Renames the directory of an earlier topic of the same name.
+fn put_aside(
+    storage: &dyn Storage,
+    dir: &Path,
+    topic_partition: &TopicPartition,
+) -> io::Result<()> {
+    let aside = marked(dir, topic_partition, DirKind::Stray);
+    tracing::warn!(
+        dir = %dir.display(),
+        aside = %aside.display(),
+        "the replica belongs to a deleted topic of the same name and is put aside"
+    );
+    storage.rename(dir, &aside)?;
+    sync_parent(storage, dir)
+}
+
+fn sync_parent(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
+    dir.parent()
+        .map_or(Ok(()), |parent| storage.sync_dir(parent))
+}
+
+fn marked(dir: &Path, topic_partition: &TopicPartition, kind: DirKind) -> PathBuf {
+    let TopicPartition { topic, partition } = topic_partition;
+    let unique = Uuid::new_v4().as_u128();
+    dir.with_file_name(marked_partition_dir(topic, *partition, unique, kind))
+}
+
+/// Deletes a replica.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct DeleteReplica {
+    pub(super) topic_partition: TopicPartition,
+    pub(super) reply: Reply<()>,
+}
+
+impl Handler<DeleteReplica> for LogManager {
+    type Result = ();
+
+    fn handle(&mut self, message: DeleteReplica, ctx: &mut Self::Context) {
+        let DeleteReplica {
+            topic_partition,
+            reply,
+        } = message;
+        if let Some(replica) = self.replicas.get_mut(&topic_partition) {
+            match &replica.state {
+                State::Open(handle) => {
+                    let handle = handle.clone();
+                    replica.state = State::Deleting { then: None };
+                    self.delete_open(topic_partition, handle, reply, ctx);
+                }
+                State::Opening { .. } | State::Deleting { .. } => {
+                    // Whoever asked for the replica has not got it yet, or it is gone already.
+                    let _ = reply.send(Err(ErrorCode::UnknownTopicOrPartition));
+                }
+            }
+            return;
+        }
+        let _ = reply.send(self.delete_unopened(&topic_partition, ctx));
+    }
+}
+
+impl LogManager {
+    fn delete_open(
+        &mut self,
+        topic_partition: TopicPartition,
+        handle: PartitionHandle,
+        reply: Reply<()>,
+        ctx: &mut Context<Self>,
+    ) {
+        let mut registry = self
+            .registry
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        registry.remove(&topic_partition);
+        drop(registry);
+        let to = marked(handle.dir(), &topic_partition, DirKind::Delete);
+        let renamed = to.clone();
+        let delete = async move { handle.ask(|reply| Delete { to, reply }).await };
+        ctx.spawn(delete.into_actor(self).map(move |answer, manager, ctx| {
+            manager.deleted(&topic_partition, renamed, ctx);
+            let _ = reply.send(answer);
+        }));
+    }
+
+    fn deleted(
+        &mut self,
+        topic_partition: &TopicPartition,
+        renamed: PathBuf,
+        ctx: &mut Context<Self>,
+    ) {
+        let delay_ms = self.config.topic_defaults.file_delete_delay_ms;
+        self.remove_later(vec![renamed], delay_ms, ctx);
+        self.checkpoints_changed = true;
+        let replica = self.replicas.remove(topic_partition);
+        if let Some(Replica {
+            state: State::Deleting { then: Some(create) },
+            ..
+        }) = replica
+        {
+            self.start_opening(create, ctx);
+        }
+    }
+
+    fn delete_unopened(
+        &mut self,
+        topic_partition: &TopicPartition,
+        ctx: &mut Context<Self>,
+    ) -> Answer<()> {
+        let has = |dir: &&mut LogDir| dir.unopened.contains(topic_partition);
+        let dir = self
+            .dirs
+            .iter_mut()
+            .find(has)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let path = dir.replica(topic_partition);
+        let to = marked(&path, topic_partition, DirKind::Delete);
+        let storage = self.storage.as_ref();
+        let renamed = storage
+            .rename(&path, &to)
+            .and_then(|()| sync_parent(storage, &path));
+        renamed.map_err(|error| {
+            tracing::error!(dir = %path.display(), "could not delete the replica: {error}");
+            ErrorCode::KafkaStorageError
+        })?;
+        dir.unopened.remove(topic_partition);
+        self.checkpoints_changed = true;
+        let delay_ms = self.config.topic_defaults.file_delete_delay_ms;
+        self.remove_later(vec![to], delay_ms, ctx);
+        Ok(())
+    }
+}
+
+/// Lists replicas that nobody asked for.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct ListUnopened {
+    pub(super) reply: oneshot::Sender<Vec<TopicPartition>>,
+}
+
+impl Handler<ListUnopened> for LogManager {
+    type Result = ();
+
+    fn handle(&mut self, message: ListUnopened, _: &mut Self::Context) {
+        let unopened = self
+            .dirs
+            .iter()
+            .flat_map(|dir| dir.unopened.iter().cloned());
+        let _ = message.reply.send(unopened.collect());
+    }
+}
+
+/// Describes the log directories.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct DescribeDirs {
+    pub(super) reply: oneshot::Sender<Vec<LogDirDescription>>,
+}
+
+impl Handler<DescribeDirs> for LogManager {
+    type Result = ();
+
+    fn handle(&mut self, message: DescribeDirs, ctx: &mut Self::Context) {
+        let paths = self.config.log_dirs.clone();
+        let offline = self.offline.clone();
+        let handles = self.handles();
+        ctx.spawn(
+            async move {
+                let mut dirs: Vec<_> = paths
+                    .into_iter()
+                    .map(|path| describe_dir(path, &offline))
+                    .collect();
+                for handle in handles {
+                    let Some(replica) = describe_replica(&handle).await else {
+                        continue;
+                    };
+                    let parent = handle.dir().parent();
+                    if let Some(dir) = dirs
+                        .iter_mut()
+                        .find(|dir| Some(dir.path.as_path()) == parent)
+                    {
+                        dir.replicas.push(replica);
+                    }
+                }
+                let _ = message.reply.send(dirs);
+            }
+            .into_actor(self),
+        );
+    }
+}
+
+async fn describe_replica(handle: &PartitionHandle) -> Option<ReplicaDescription> {
+    let (reply, answer) = oneshot::channel();
+    handle.send(Describe { reply }).await.ok()?;
+    let size_bytes = answer.await.ok()?.size_bytes;
+    let topic_partition = handle.topic_partition().clone();
+    Some(ReplicaDescription {
+        topic_partition,
+        size_bytes,
+    })
+}
+
+fn describe_dir(path: PathBuf, offline: &[PathBuf]) -> LogDirDescription {
+    let is_offline = offline.contains(&path);
+    let error = if is_offline {
+        ErrorCode::KafkaStorageError
+    } else {
+        ErrorCode::None
+    };
+    // The file system is asked past the storage: it is a fact of the machine, and unknown in memory.
+    let room = rustix::fs::statvfs(&path).ok();
+    let bytes =
+        |blocks: u64, size: u64| i64::try_from(blocks.saturating_mul(size)).unwrap_or(i64::MAX);
+    LogDirDescription {
+        total_bytes: room
+            .as_ref()
+            .map_or(-1, |room| bytes(room.f_blocks, room.f_frsize)),
+        usable_bytes: room
+            .as_ref()
+            .map_or(-1, |room| bytes(room.f_bavail, room.f_frsize)),
+        path,
+        error,
+        replicas: Vec::new(),
+    }
+}
