@@ -11,3 +11,4 @@ pub mod metadata;
 pub mod partition;
 pub mod runtime;
 pub mod storage;
+pub mod znode;

@@ -1,0 +1,348 @@
+//! The znode actor: gives requests to the service, stores its transactions and lets the replies go after that.
+//!
+//! One commit is under way at a time, on the blocking pool; transactions that come meanwhile are stored together by the
+//! next one. Whatever was computed after a transaction (reads and events as well) leaves after it is on disk, so nobody
+//! ever sees what could still be lost.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture,
+};
+use tokio::sync::oneshot;
+use troupe_protocol::zookeeper::connect::{ConnectRequest, PASSWORD_LEN};
+use troupe_protocol::zookeeper::four_letter::Word;
+use troupe_protocol::zookeeper::requests::Request;
+
+use super::four_letter::{self, Settings};
+use super::outbox::Outbox;
+use super::records::Batch;
+use super::service::{Now, Output, Service, Step};
+use super::sessions::ConnectionId;
+use super::statistics::Statistics;
+use super::store::{StoreError, ZnodeStore};
+use crate::runtime::Clock;
+
+/// Begins a connection with its handshake.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Connect {
+    /// Chosen by the server, never twice.
+    pub connection: ConnectionId,
+    /// Where the client is.
+    pub peer: SocketAddr,
+    /// Where frames for it go; dropped to close it.
+    pub outbox: Outbox,
+    /// The handshake.
+    pub request: ConnectRequest,
+}
+
+/// Requests of one connection, in order; answered when they have been taken, not when their replies are sent.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Requests {
+    /// From this connection.
+    pub connection: ConnectionId,
+    /// At least one.
+    pub requests: Vec<Request>,
+}
+
+/// A connection is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Disconnect {
+    /// This one.
+    pub connection: ConnectionId,
+}
+
+/// A monitor asks for something.
+#[derive(Message)]
+#[rtype(result = "String")]
+pub struct FourLetterWord(pub Word);
+
+/// Ends the service: connections are closed, everything is stored, and a snapshot is written.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Stop {
+    /// Told when all that is done, or could not be.
+    pub done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// Messages that wait; a connection has at most one here, and waits itself when there is no room.
+const MAILBOX: usize = 256;
+/// How often sessions are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// Changes are in a snapshot after this many ticks at the latest.
+const SNAPSHOT_TICKS: u32 = 120;
+
+/// The embedded coordination service.
+pub struct Znode {
+    service: Service,
+    /// `None` while the blocking pool has it.
+    store: Option<Box<dyn ZnodeStore>>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    statistics: Statistics,
+    connections: BTreeMap<ConnectionId, Outbox>,
+    /// Leave when the commit that is under way is done.
+    committing: Vec<Output>,
+    /// Stored by the next commit, and what leaves after it.
+    queued: Batch,
+    queued_outputs: Vec<Output>,
+    commit_started_ms: Option<i64>,
+    ticks: u32,
+    /// Whether anything was committed since the last snapshot.
+    unsaved: bool,
+    snapshot_due: bool,
+    failed: bool,
+    stopping: Option<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+impl Znode {
+    /// Returns an actor that serves what `service` took up from `store`.
+    pub fn new(
+        service: Service,
+        store: Box<dyn ZnodeStore>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            service,
+            store: Some(store),
+            clock,
+            settings,
+            statistics: Statistics::default(),
+            connections: BTreeMap::new(),
+            committing: Vec::new(),
+            queued: Batch::default(),
+            queued_outputs: Vec::new(),
+            commit_started_ms: None,
+            ticks: 0,
+            unsaved: false,
+            snapshot_due: false,
+            failed: false,
+            stopping: None,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            wall_ms: self.clock.now_ms(),
+            monotonic_ms: i64::try_from(self.clock.monotonic().as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Lets the outputs go, or keeps them until everything before them is stored.
+    fn perform(&mut self, step: Step, ctx: &mut Context<Self>) {
+        if let Some(batch) = step.batch {
+            self.queued.merge(batch);
+            self.queued_outputs.extend(step.outputs);
+            self.proceed(ctx);
+        } else if !self.queued.is_empty() {
+            self.queued_outputs.extend(step.outputs);
+        } else if self.commit_started_ms.is_some() {
+            self.committing.extend(step.outputs);
+        } else {
+            self.send(step.outputs, 0);
+        }
+    }
+
+    /// Gives the store the next thing to do, if it is here and there is one.
+    fn proceed(&mut self, ctx: &mut Context<Self>) {
+        let Some(store) = self.store.take() else {
+            return;
+        };
+        if !self.queued.is_empty() {
+            let batch = std::mem::take(&mut self.queued);
+            self.committing = std::mem::take(&mut self.queued_outputs);
+            self.commit_started_ms = Some(self.now().monotonic_ms);
+            self.unsaved = true;
+            self.work(store, ctx, move |store| store.commit(batch));
+        } else if self.snapshot_due && self.unsaved {
+            self.snapshot_due = false;
+            self.unsaved = false;
+            self.work(store, ctx, |store| store.snapshot());
+        } else if let Some(done) = self.stopping.take() {
+            drop(store);
+            self.connections.clear();
+            let _ = done.send(Ok(()));
+            ctx.stop();
+        } else {
+            self.store = Some(store);
+        }
+    }
+
+    fn work(
+        &mut self,
+        mut store: Box<dyn ZnodeStore>,
+        ctx: &mut Context<Self>,
+        work: impl FnOnce(&mut dyn ZnodeStore) -> Result<(), StoreError> + Send + 'static,
+    ) {
+        let work = tokio::task::spawn_blocking(move || {
+            let result = work(store.as_mut());
+            (store, result)
+        });
+        ctx.spawn(work.into_actor(self).map(|done, znode, ctx| {
+            let result = match done {
+                Ok((store, result)) => {
+                    znode.store = Some(store);
+                    result
+                }
+                Err(died) => Err(StoreError::Panicked(died.to_string())),
+            };
+            match result {
+                Ok(()) => {
+                    let outputs = std::mem::take(&mut znode.committing);
+                    let now_ms = znode.now().monotonic_ms;
+                    let started_ms = znode.commit_started_ms.take().unwrap_or(now_ms);
+                    znode.send(outputs, now_ms - started_ms);
+                    znode.proceed(ctx);
+                }
+                Err(error) => znode.fail(error),
+            }
+        }));
+    }
+
+    /// What cannot be stored must not be promised: from here on nobody is served.
+    fn fail(&mut self, error: StoreError) {
+        tracing::error!(%error, "the coordination store failed; no client is served any more");
+        self.failed = true;
+        self.store = None;
+        self.commit_started_ms = None;
+        self.connections.clear();
+        self.committing.clear();
+        self.queued_outputs.clear();
+        self.queued = Batch::default();
+        if let Some(done) = self.stopping.take() {
+            let _ = done.send(Err(error));
+        }
+    }
+
+    fn send(&mut self, outputs: Vec<Output>, latency_ms: i64) {
+        for output in outputs {
+            match output {
+                Output::Frame(connection, frame) => {
+                    let Some(outbox) = self.connections.get(&connection) else {
+                        continue;
+                    };
+                    self.statistics.sent += 1;
+                    self.statistics
+                        .answered(u64::try_from(latency_ms).unwrap_or(0));
+                    if outbox.push(frame).is_err() {
+                        tracing::warn!(
+                            connection,
+                            "closing a coordination client that does not read"
+                        );
+                        self.connections.remove(&connection);
+                        self.service.disconnect(connection);
+                    }
+                }
+                Output::Close(connection) => {
+                    self.connections.remove(&connection);
+                }
+            }
+        }
+    }
+
+    fn is_serving(&self) -> bool {
+        !self.failed && self.stopping.is_none()
+    }
+}
+
+impl Actor for Znode {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.run_interval(TICK, |znode, ctx| {
+            if !znode.is_serving() {
+                return;
+            }
+            let step = znode.service.tick(znode.now());
+            znode.perform(step, ctx);
+            znode.ticks += 1;
+            if znode.ticks >= SNAPSHOT_TICKS {
+                znode.ticks = 0;
+                znode.snapshot_due = true;
+                znode.proceed(ctx);
+            }
+        });
+    }
+}
+
+impl Handler<Connect> for Znode {
+    type Result = ();
+
+    fn handle(&mut self, connect: Connect, ctx: &mut Self::Context) {
+        if !self.is_serving() {
+            return;
+        }
+        self.statistics.received += 1;
+        self.connections.insert(connect.connection, connect.outbox);
+        let password: [u8; PASSWORD_LEN] = rand::random();
+        let now = self.now();
+        let step = self.service.connect(
+            connect.connection,
+            connect.peer,
+            &connect.request,
+            password,
+            now,
+        );
+        self.perform(step, ctx);
+    }
+}
+
+impl Handler<Requests> for Znode {
+    type Result = ();
+
+    fn handle(&mut self, message: Requests, ctx: &mut Self::Context) {
+        if !self.is_serving() {
+            return;
+        }
+        let now = self.now();
+        for request in &message.requests {
+            self.statistics.received += 1;
+            let step = self.service.request(message.connection, request, now);
+            self.perform(step, ctx);
+        }
+    }
+}
+
+impl Handler<Disconnect> for Znode {
+    type Result = ();
+
+    fn handle(&mut self, message: Disconnect, _: &mut Self::Context) {
+        self.connections.remove(&message.connection);
+        self.service.disconnect(message.connection);
+    }
+}
+
+impl Handler<FourLetterWord> for Znode {
+    type Result = String;
+
+    fn handle(&mut self, FourLetterWord(word): FourLetterWord, _: &mut Self::Context) -> String {
+        match word {
+            Word::Srst | Word::Crst => self.statistics = Statistics::default(),
+            _ if self.failed => return four_letter::NOT_SERVING.into(),
+            _ => {}
+        }
+        four_letter::answer(word, &self.service, &self.statistics, &self.settings)
+    }
+}
+
+impl Handler<Stop> for Znode {
+    type Result = ();
+
+    fn handle(&mut self, Stop { done }: Stop, ctx: &mut Self::Context) {
+        if self.failed {
+            let _ = done.send(Ok(()));
+            return;
+        }
+        self.stopping = Some(done);
+        self.snapshot_due = true;
+        self.proceed(ctx);
+    }
+}

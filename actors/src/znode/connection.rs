@@ -1,0 +1,194 @@
+//! One client's connection: frames in, frames out, no decisions.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+use actix::Addr;
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use troupe_protocol::zookeeper::connect::ConnectRequest;
+use troupe_protocol::zookeeper::four_letter::Word;
+use troupe_protocol::zookeeper::frame::split_frame;
+use troupe_protocol::zookeeper::requests::Request;
+
+use super::actor::{Connect, Disconnect, FourLetterWord, Requests, Znode};
+use super::outbox::{Gate, Waiting, outbox};
+use super::sessions::ConnectionId;
+
+/// Requests that are given to the actor at once.
+const BATCH: usize = 16;
+/// Frames that are written at once.
+const GATHER: usize = 32;
+
+/// Why a connection ended other than by its client or by the service.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The socket failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What came is no frame.
+    #[error(transparent)]
+    Frame(#[from] troupe_protocol::zookeeper::frame::FrameError),
+    /// What came is no handshake or no request.
+    #[error("not a request: {0}")]
+    Decode(#[from] troupe_protocol::zookeeper::jute::JuteError),
+    /// The service is gone.
+    #[error("the service has ended")]
+    Service(#[from] actix::MailboxError),
+}
+
+/// Serves one client until either side has enough.
+pub async fn serve(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    connection: ConnectionId,
+    znode: Addr<Znode>,
+    max_frame: usize,
+) -> Result<(), ConnectionError> {
+    stream.set_nodelay(true)?;
+    let (read, mut write) = stream.split();
+    let mut reader = Reader {
+        read,
+        buffer: BytesMut::new(),
+        max_frame,
+    };
+    if let Some(word) = reader.four_letter_word().await? {
+        let answer = znode.send(FourLetterWord(word)).await?;
+        write.write_all(answer.as_bytes()).await?;
+        write.shutdown().await?;
+        return Ok(());
+    }
+    let Some(handshake) = reader.frame().await? else {
+        return Ok(());
+    };
+    let request = ConnectRequest::decode(handshake)?;
+    let (outbox, waiting, gate) = outbox();
+    znode
+        .send(Connect {
+            connection,
+            peer,
+            outbox,
+            request,
+        })
+        .await?;
+    let result = tokio::select! {
+        result = take_requests(&mut reader, connection, &znode, gate) => result,
+        result = write_frames(&mut write, waiting) => result.map_err(Into::into),
+    };
+    // An ended service has forgotten the connection already.
+    let _ = znode.send(Disconnect { connection }).await;
+    result
+}
+
+async fn take_requests(
+    reader: &mut Reader<'_>,
+    connection: ConnectionId,
+    znode: &Addr<Znode>,
+    gate: Gate,
+) -> Result<(), ConnectionError> {
+    while let Some(frame) = reader.frame().await? {
+        let mut requests = vec![Request::decode(frame)?];
+        while requests.len() < BATCH
+            && let Some(frame) = reader.buffered_frame()?
+        {
+            requests.push(Request::decode(frame)?);
+        }
+        znode
+            .send(Requests {
+                connection,
+                requests,
+            })
+            .await?;
+        gate.open().await;
+    }
+    Ok(())
+}
+
+/// Writes what the actor sends until it closes the connection.
+async fn write_frames(write: &mut WriteHalf<'_>, mut waiting: Waiting) -> io::Result<()> {
+    let mut frames: Vec<Bytes> = Vec::with_capacity(GATHER);
+    while let Some(frame) = waiting.next().await {
+        frames.push(frame);
+        while frames.len() < GATHER
+            && let Some(frame) = waiting.try_next()
+        {
+            frames.push(frame);
+        }
+        write_all(write, &mut frames, &waiting).await?;
+    }
+    write.shutdown().await
+}
+
+async fn write_all(
+    write: &mut WriteHalf<'_>,
+    frames: &mut Vec<Bytes>,
+    waiting: &Waiting,
+) -> io::Result<()> {
+    let mut first = 0;
+    while first < frames.len() {
+        let slices: Vec<_> = frames
+            .iter()
+            .skip(first)
+            .map(|frame| IoSlice::new(frame))
+            .collect();
+        let mut written = write.write_vectored(&slices).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        waiting.written(written);
+        for frame in frames.iter_mut().skip(first) {
+            let part = written.min(frame.len());
+            frame.advance(part);
+            written -= part;
+            if !frame.is_empty() {
+                break;
+            }
+            first += 1;
+        }
+    }
+    frames.clear();
+    Ok(())
+}
+
+struct Reader<'a> {
+    read: ReadHalf<'a>,
+    buffer: BytesMut,
+    max_frame: usize,
+}
+
+impl Reader<'_> {
+    /// Looks at the first four bytes: a word is longer than any frame could be.
+    async fn four_letter_word(&mut self) -> io::Result<Option<Word>> {
+        loop {
+            if let Some(&first) = self.buffer.first_chunk::<4>() {
+                return Ok(Word::parse(first));
+            }
+            if !self.fill().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Returns the next frame; `None` at the end of the stream, also inside of a frame.
+    async fn frame(&mut self) -> Result<Option<Bytes>, ConnectionError> {
+        loop {
+            if let Some(frame) = self.buffered_frame()? {
+                return Ok(Some(frame));
+            }
+            if !self.fill().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn buffered_frame(&mut self) -> Result<Option<Bytes>, ConnectionError> {
+        Ok(split_frame(&mut self.buffer, self.max_frame)?)
+    }
+
+    async fn fill(&mut self) -> io::Result<bool> {
+        self.buffer.reserve(4 * 1024);
+        Ok(self.read.read_buf(&mut self.buffer).await? > 0)
+    }
+}

@@ -1,0 +1,33 @@
+//! The embedded coordination service: a ZooKeeper in one process.
+//!
+//! ```text
+//! connection ── Requests ─▶ actor ─▶ service ─┬─▶ tree, by transactions
+//!     ▲                       │               ├─▶ sessions
+//!     │                       │               └─▶ watches
+//!   outbox ◀── after that ── store (sled, snapshot)
+//! ```
+//!
+//! Pure: [`tree`], [`transaction`], [`sessions`], [`watches`], and [`service`] that joins them. The [`actor`] gives it
+//! requests and the time, and lets replies go when what they tell of is on disk.
+
+pub mod acl;
+pub mod actor;
+pub mod connection;
+pub mod four_letter;
+pub mod node;
+mod operations;
+pub mod outbox;
+pub mod paths;
+pub mod records;
+pub mod server;
+pub mod service;
+pub mod sessions;
+pub mod sled_store;
+pub mod snapshot;
+pub mod statistics;
+pub mod store;
+pub mod transaction;
+pub mod tree;
+pub mod watches;
+
+pub use server::{Coordination, CoordinationError, ZnodeConfig};

@@ -1,0 +1,209 @@
+//! One znode, and its form in the store.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use troupe_protocol::zookeeper::jute::{JuteError, Reader, Writer};
+use troupe_protocol::zookeeper::{Acl, Stat};
+
+/// The owner of containers.
+pub const CONTAINER_OWNER: i64 = i64::MIN;
+/// The top byte of the owner of nodes with a time to live; the low five bytes are that time.
+const TTL_OWNER: i64 = 0xff << 56;
+/// The longest time to live, in milliseconds.
+pub const MAX_TTL_MS: i64 = 0xff_ffff_ffff;
+
+const FORMAT: u8 = 1;
+
+/// What is kept of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Null is not the same as empty.
+    pub data: Option<Bytes>,
+    /// Shared, because nearly all nodes have the same one.
+    pub acl: Arc<[Acl]>,
+    /// Transaction that created the node.
+    pub czxid: i64,
+    /// Transaction that last set the data.
+    pub mzxid: i64,
+    /// Transaction that last changed the children.
+    pub pzxid: i64,
+    /// Creation, in milliseconds since the Unix epoch.
+    pub ctime: i64,
+    /// Last change of the data, in milliseconds since the Unix epoch.
+    pub mtime: i64,
+    /// Changes of the data.
+    pub version: i32,
+    /// Changes of the list.
+    pub aversion: i32,
+    /// Children that were ever created; names sequential nodes and must never go back.
+    pub child_creates: i32,
+    /// Session of an ephemeral node, 0 for a persistent one, else container or TTL.
+    pub ephemeral_owner: i64,
+    /// Names of the children; not stored, it follows from their paths.
+    pub children: BTreeSet<Bytes>,
+}
+
+/// What a node's owner field says of its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Until deleted.
+    Persistent,
+    /// As long as this session.
+    Ephemeral(i64),
+    /// Until the last child is gone.
+    Container,
+    /// Until unchanged and childless for so many milliseconds.
+    Ttl(i64),
+}
+
+impl Node {
+    /// Returns a node as a create makes it.
+    pub fn new(data: Option<Bytes>, acl: Arc<[Acl]>, owner: i64, zxid: i64, now_ms: i64) -> Self {
+        Self {
+            data,
+            acl,
+            czxid: zxid,
+            mzxid: zxid,
+            pzxid: zxid,
+            ctime: now_ms,
+            mtime: now_ms,
+            version: 0,
+            aversion: 0,
+            child_creates: 0,
+            ephemeral_owner: owner,
+            children: BTreeSet::new(),
+        }
+    }
+
+    /// Returns how long the node lives.
+    pub fn life(&self) -> Life {
+        match self.ephemeral_owner {
+            0 => Life::Persistent,
+            CONTAINER_OWNER => Life::Container,
+            owner if owner & TTL_OWNER == TTL_OWNER => Life::Ttl(owner & MAX_TTL_MS),
+            session => Life::Ephemeral(session),
+        }
+    }
+
+    /// Returns what clients are told of the node.
+    pub fn stat(&self) -> Stat {
+        let children = i32::try_from(self.children.len()).unwrap_or(i32::MAX);
+        Stat {
+            czxid: self.czxid,
+            mzxid: self.mzxid,
+            ctime: self.ctime,
+            mtime: self.mtime,
+            version: self.version,
+            // Creates and deletes together: twice the creates less those that are still there.
+            cversion: self.child_creates.wrapping_mul(2).wrapping_sub(children),
+            aversion: self.aversion,
+            ephemeral_owner: self.ephemeral_owner,
+            data_length: i32::try_from(self.data_len()).unwrap_or(i32::MAX),
+            num_children: children,
+            pzxid: self.pzxid,
+        }
+    }
+
+    /// Returns how many bytes of data there are.
+    pub fn data_len(&self) -> usize {
+        self.data.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Returns the node as it is stored.
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(96 + self.data_len());
+        out.put_u8(FORMAT);
+        for long in [
+            self.czxid,
+            self.mzxid,
+            self.pzxid,
+            self.ctime,
+            self.mtime,
+            self.ephemeral_owner,
+        ] {
+            out.put_i64(long);
+        }
+        for int in [self.version, self.aversion, self.child_creates] {
+            out.put_i32(int);
+        }
+        out.buffer(self.data.as_deref());
+        out.length(self.acl.len());
+        for acl in self.acl.iter() {
+            acl.encode(&mut out);
+        }
+        out.freeze()
+    }
+
+    /// Reads a stored node, without its children; `None` for a format that this program does not know.
+    pub fn decode(stored: &[u8]) -> Result<Option<Self>, JuteError> {
+        let (&format, stored) = stored.split_first().ok_or(JuteError::Truncated)?;
+        if format != FORMAT {
+            return Ok(None);
+        }
+        let mut reader = Reader::new(Bytes::copy_from_slice(stored));
+        let mut node = Self::new(None, Arc::new([]), 0, reader.long()?, 0);
+        node.mzxid = reader.long()?;
+        node.pzxid = reader.long()?;
+        node.ctime = reader.long()?;
+        node.mtime = reader.long()?;
+        node.ephemeral_owner = reader.long()?;
+        node.version = reader.int()?;
+        node.aversion = reader.int()?;
+        node.child_creates = reader.int()?;
+        // Its own allocation, so that the rest of the stored record is not kept with it.
+        node.data = reader.buffer()?.map(|data| Bytes::copy_from_slice(&data));
+        let acl = reader.vector(Acl::decode)?.unwrap_or_default();
+        node.acl = acl
+            .iter()
+            .map(|acl| Acl {
+                perms: acl.perms,
+                id: troupe_protocol::zookeeper::Id {
+                    scheme: Bytes::copy_from_slice(&acl.id.scheme),
+                    id: Bytes::copy_from_slice(&acl.id.id),
+                },
+            })
+            .collect();
+        Ok(Some(node))
+    }
+}
+
+/// Returns the owner field of a node with a time to live, or `None` if that time cannot be.
+pub fn ttl_owner(ttl_ms: i64) -> Option<i64> {
+    (1..=MAX_TTL_MS)
+        .contains(&ttl_ms)
+        .then_some(TTL_OWNER | ttl_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_node_comes_back() {
+        for data in [None, Some(Bytes::new()), Some(Bytes::from_static(b"x"))] {
+            let mut node = Node::new(data, Arc::new([Acl::open()]), 7, 3, 99);
+            (node.version, node.aversion, node.child_creates) = (1, 2, 3);
+            (node.mzxid, node.pzxid, node.mtime) = (4, 5, 100);
+            assert_eq!(Node::decode(&node.encode()), Ok(Some(node)));
+        }
+        assert_eq!(Node::decode(b""), Err(JuteError::Truncated));
+        assert_eq!(Node::decode(b"\x01\0"), Err(JuteError::Truncated));
+        assert_eq!(Node::decode(b"\x09\0"), Ok(None));
+    }
+
+    #[test]
+    fn owners_tell_lives_apart() {
+        let life = |owner| Node::new(None, Arc::new([]), owner, 1, 1).life();
+        assert_eq!(life(0), Life::Persistent);
+        assert_eq!(life(CONTAINER_OWNER), Life::Container);
+        assert_eq!(life(ttl_owner(5000).unwrap()), Life::Ttl(5000));
+        assert_eq!(
+            life(0x0100_0000_0000_0001),
+            Life::Ephemeral(0x0100_0000_0000_0001)
+        );
+        assert_eq!(ttl_owner(0), None);
+        assert_eq!(ttl_owner(MAX_TTL_MS + 1), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! Where transactions are kept.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::records::Batch;
+
+/// Everything that is stored: the keys and values of [`super::records`].
+pub type Contents = BTreeMap<Bytes, Bytes>;
+
+/// Why a store cannot be opened or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the directory.
+    #[error("{} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// The operating system refused something.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// What was read or written.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database refused something.
+    #[error("{}: {source}", path.display())]
+    Database {
+        /// Where it is.
+        path: PathBuf,
+        /// What it said.
+        source: sled::Error,
+    },
+    /// Neither the database nor the snapshot can be read.
+    #[error(
+        "{} cannot be read ({reason}) and there is no whole snapshot to rebuild it from; \
+         move the directory away to start with an empty tree",
+        path.display()
+    )]
+    Lost {
+        /// Where they are.
+        path: PathBuf,
+        /// What is wrong with the database.
+        reason: String,
+    },
+    /// The thread that wrote did not come back.
+    #[error("the writer of the store died: {0}")]
+    Panicked(String),
+}
+
+/// Keeps transactions. Calls block; they are made from a thread that may.
+pub trait ZnodeStore: Send + 'static {
+    /// Stores a batch whole or not at all, and returns when it is on disk. After an error nothing more is written.
+    fn commit(&mut self, batch: Batch) -> Result<(), StoreError>;
+
+    /// Writes a copy of everything from which the store can be rebuilt, if something has changed since the last one.
+    fn snapshot(&mut self) -> Result<(), StoreError>;
+}
+
+/// A store that forgets, for tests and simulations.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    /// What was committed.
+    pub contents: Contents,
+}
+
+impl ZnodeStore for MemoryStore {
+    fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        for (key, value) in batch.entries {
+            match value {
+                Some(value) => self.contents.insert(key, value),
+                None => self.contents.remove(&key),
+            };
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

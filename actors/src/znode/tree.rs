@@ -1,0 +1,262 @@
+//! The tree of znodes, and what can be read of it.
+//!
+//! Pure: no clock, no I/O. Changes are in [`super::transaction`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use troupe_protocol::zookeeper::jute::JuteError;
+use troupe_protocol::zookeeper::records::perms;
+use troupe_protocol::zookeeper::{Acl, ErrorCode, Id, Stat};
+
+use super::node::{Life, Node};
+use super::{acl, paths};
+
+/// All nodes by path, with what has to be found quickly among them.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    nodes: HashMap<Bytes, Node>,
+    ephemerals: BTreeMap<i64, BTreeSet<Bytes>>,
+    /// Containers and nodes with a time to live.
+    mortal: BTreeSet<Bytes>,
+    open_acl: Arc<[Acl]>,
+    data_bytes: usize,
+}
+
+/// Why stored nodes do not make a tree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TreeError {
+    /// The record of a node does not decode.
+    #[error("the record of {path} does not decode: {reason}")]
+    Record {
+        /// Of the node.
+        path: String,
+        /// What is wrong with it.
+        reason: JuteError,
+    },
+    /// The record was written by a later version of this program.
+    #[error("the record of {0} has a format that this version does not know")]
+    Format(String),
+    /// A node without the one above it.
+    #[error("{0} has no parent")]
+    Orphan(String),
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tree {
+    /// Returns the tree of a fresh service: the root and the reserved nodes.
+    pub fn new() -> Self {
+        let mut tree = Self {
+            nodes: HashMap::new(),
+            ephemerals: BTreeMap::new(),
+            mortal: BTreeSet::new(),
+            open_acl: Arc::new([Acl::open()]),
+            data_bytes: 0,
+        };
+        tree.add_missing();
+        tree
+    }
+
+    /// Rebuilds a tree from stored nodes, in any order.
+    pub fn restore<'a>(
+        stored: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<Self, TreeError> {
+        let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        let mut tree = Self::new();
+        let mut found = Vec::new();
+        for (path, record) in stored {
+            let node = Node::decode(record)
+                .map_err(|reason| TreeError::Record {
+                    path: text(path),
+                    reason,
+                })?
+                .ok_or_else(|| TreeError::Format(text(path)))?;
+            let path = Bytes::copy_from_slice(path);
+            tree.discard(&path);
+            tree.put(path.clone(), node);
+            found.push(path);
+        }
+        for path in found {
+            let Some((parent, name)) = paths::split(&path).filter(|_| path != paths::ROOT) else {
+                continue;
+            };
+            let name = path.slice_ref(name);
+            tree.nodes
+                .get_mut(parent)
+                .ok_or_else(|| TreeError::Orphan(text(&path)))?
+                .children
+                .insert(name);
+        }
+        tree.add_missing();
+        Ok(tree)
+    }
+
+    fn add_missing(&mut self) {
+        for path in std::iter::once(paths::ROOT).chain(paths::RESERVED) {
+            if !self.nodes.contains_key(&path) {
+                let data = Some(Bytes::new());
+                self.put(
+                    path.clone(),
+                    Node::new(data, self.open_acl.clone(), 0, 0, 0),
+                );
+            }
+            if let Some((parent, name)) = paths::split(&path).filter(|(_, name)| !name.is_empty())
+                && let Some(parent) = self.nodes.get_mut(parent)
+            {
+                parent.children.insert(Bytes::copy_from_slice(name));
+            }
+        }
+    }
+
+    /// Returns a node, whoever asks.
+    pub fn node(&self, path: &[u8]) -> Option<&Node> {
+        self.nodes.get(path)
+    }
+
+    pub(super) fn node_mut(&mut self, path: &[u8]) -> Option<&mut Node> {
+        self.nodes.get_mut(path)
+    }
+
+    /// Returns the number of nodes.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Tells whether there are no nodes, which is never so.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Returns about how many bytes paths and data take.
+    pub fn data_bytes(&self) -> usize {
+        self.data_bytes
+    }
+
+    /// Returns the ephemeral nodes of every session that has some.
+    pub fn ephemerals(&self) -> &BTreeMap<i64, BTreeSet<Bytes>> {
+        &self.ephemerals
+    }
+
+    /// Returns the containers and the nodes with a time to live.
+    pub(super) fn mortal(&self) -> &BTreeSet<Bytes> {
+        &self.mortal
+    }
+
+    /// Puts a node in, without a word to its parent.
+    pub(super) fn put(&mut self, path: Bytes, mut node: Node) {
+        if node.acl == self.open_acl {
+            node.acl = self.open_acl.clone();
+        }
+        match node.life() {
+            Life::Ephemeral(session) => {
+                self.ephemerals
+                    .entry(session)
+                    .or_default()
+                    .insert(path.clone());
+            }
+            Life::Container | Life::Ttl(_) => {
+                self.mortal.insert(path.clone());
+            }
+            Life::Persistent => {}
+        }
+        self.data_bytes += path.len() + node.data_len();
+        self.nodes.insert(path, node);
+    }
+
+    /// Takes a node out, without a word to its parent.
+    pub(super) fn discard(&mut self, path: &[u8]) -> Option<Node> {
+        let node = self.nodes.remove(path)?;
+        self.data_bytes -= path.len() + node.data_len();
+        self.mortal.remove(path);
+        if let Life::Ephemeral(session) = node.life()
+            && let Some(paths) = self.ephemerals.get_mut(&session)
+        {
+            paths.remove(path);
+            if paths.is_empty() {
+                self.ephemerals.remove(&session);
+            }
+        }
+        Some(node)
+    }
+
+    /// Sets a node's data and returns what was there.
+    pub(super) fn replace_data(
+        &mut self,
+        path: &[u8],
+        data: Option<Bytes>,
+    ) -> Option<Option<Bytes>> {
+        let node = self.nodes.get_mut(path)?;
+        let (new, old) = (data.as_ref().map_or(0, Bytes::len), node.data_len());
+        self.data_bytes = self.data_bytes + new - old;
+        Some(std::mem::replace(&mut node.data, data))
+    }
+
+    fn readable(&self, path: &[u8], ids: &[Id]) -> Result<&Node, ErrorCode> {
+        let node = self.node(path).ok_or(ErrorCode::NoNode)?;
+        if acl::allows(&node.acl, perms::READ, ids) {
+            Ok(node)
+        } else {
+            Err(ErrorCode::NoAuth)
+        }
+    }
+
+    /// Returns a node's Stat; asks for no permission.
+    pub fn exists(&self, path: &[u8]) -> Result<Stat, ErrorCode> {
+        self.node(path).map(Node::stat).ok_or(ErrorCode::NoNode)
+    }
+
+    /// Returns a node's data and Stat.
+    pub fn get_data(&self, path: &[u8], ids: &[Id]) -> Result<(Option<Bytes>, Stat), ErrorCode> {
+        let node = self.readable(path, ids)?;
+        Ok((node.data.clone(), node.stat()))
+    }
+
+    /// Returns the names of a node's children, and its Stat.
+    pub fn get_children(&self, path: &[u8], ids: &[Id]) -> Result<(Vec<Bytes>, Stat), ErrorCode> {
+        let node = self.readable(path, ids)?;
+        Ok((node.children.iter().cloned().collect(), node.stat()))
+    }
+
+    /// Returns a node's access control list, hashes hidden from those who may not set it, and its Stat.
+    pub fn get_acl(&self, path: &[u8], ids: &[Id]) -> Result<(Vec<Acl>, Stat), ErrorCode> {
+        let node = self.node(path).ok_or(ErrorCode::NoNode)?;
+        if !acl::allows(&node.acl, perms::READ | perms::ADMIN, ids) {
+            return Err(ErrorCode::NoAuth);
+        }
+        Ok((acl::masked(&node.acl, ids), node.stat()))
+    }
+
+    /// Counts the nodes below a node.
+    pub fn count_descendants(&self, path: &[u8], ids: &[Id]) -> Result<i32, ErrorCode> {
+        self.readable(path, ids)?;
+        let mut count = 0i32;
+        let mut open = vec![path.to_vec()];
+        while let Some(path) = open.pop() {
+            let Some(node) = self.node(&path) else {
+                continue;
+            };
+            for name in &node.children {
+                count = count.saturating_add(1);
+                open.push(paths::join(&path, name));
+            }
+        }
+        Ok(count)
+    }
+
+    /// Returns the ephemeral nodes of a session whose paths start with `prefix`.
+    pub fn get_ephemerals(&self, session: i64, prefix: &[u8]) -> Vec<Bytes> {
+        self.ephemerals
+            .get(&session)
+            .into_iter()
+            .flatten()
+            .filter(|path| path.starts_with(prefix))
+            .cloned()
+            .collect()
+    }
+}
