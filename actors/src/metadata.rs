@@ -28,6 +28,15 @@ pub struct MetadataImage {
 }
 
 impl MetadataImage {
+    /// Makes the image of a cluster of which nothing else is known yet.
+    pub fn of_cluster(cluster_id: Arc<str>) -> Self {
+        Self {
+            cluster_id,
+            controller_id: NO_LEADER,
+            ..Self::default()
+        }
+    }
+
     /// Returns the topic of that name.
     pub fn topic(&self, name: &str) -> Option<&Arc<TopicImage>> {
         self.topics.get(name)

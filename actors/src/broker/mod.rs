@@ -1,7 +1,309 @@
-//! A broker: everything put together.
+//! A broker: everything put together, started in order and stopped in reverse.
+//!
+//! ```text
+//! log directories ─▶ coordination (embedded or not) ─▶ identity ─▶ listeners bound ─▶ registration and office
+//!                                                     ─▶ topics opened ─▶ connections accepted
+//! ```
 
 mod context;
+mod identity;
 mod producer_ids;
+mod session;
 
-pub use context::BrokerContext;
-pub use producer_ids::ProducerIds;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+pub use self::context::BrokerContext;
+use self::identity::IdentityError;
+pub use self::producer_ids::ProducerIds;
+use self::session::{Joining, Session};
+use crate::config::{BrokerConfig, Listener, SecurityProtocol};
+use crate::controller::membership::{JoinError, SessionMemory};
+use crate::controller::topics::AdminError;
+use crate::controller::{self, Controller, ControllerHandle};
+use crate::coordination::{CoordinationClient, CoordinationError};
+use crate::gateway::{BoundListener, Gateway};
+use crate::log_manager::{LogManager, LogManagerHandle, OpenError};
+use crate::metadata::{BrokerId, BrokerNode, MetadataImage};
+use crate::runtime::Runtime;
+use crate::storage::Storage;
+use crate::znode::{self, Coordination, ZnodeConfig};
+
+/// How long requests in flight have to be answered when the broker stops.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A log directory can't be used.
+    #[error(transparent)]
+    Logs(#[from] OpenError),
+    /// The embedded coordination service does not start.
+    #[error(transparent)]
+    Embedded(#[from] znode::CoordinationError),
+    /// The coordination service can't be reached.
+    #[error("no coordination service answers at {connect} (zookeeper.connect): {reason}")]
+    Unreachable {
+        /// Where it should be.
+        connect: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The coordination service failed.
+    #[error(transparent)]
+    Coordination(#[from] CoordinationError),
+    /// Who this broker is can't be settled.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The cluster does not take this broker.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// A listener can't be opened.
+    #[error("cannot listen on {listener}: {source}")]
+    Listen {
+        /// Which one.
+        listener: Listener,
+        /// What happened.
+        source: io::Error,
+    },
+    /// A listener wants what is not there yet.
+    #[error("listener {0}: only PLAINTEXT is supported in this version")]
+    Protocol(Listener),
+    /// The topics can't be brought up.
+    #[error("the topics can't be brought up: {}", .0.message)]
+    Topics(AdminError),
+}
+
+/// A running broker.
+pub struct Broker {
+    /// Its id.
+    pub id: BrokerId,
+    /// The cluster's id.
+    pub cluster_id: Arc<str>,
+    /// Where it listens: the listener's name and the real address.
+    pub listeners: Vec<(Arc<str>, SocketAddr)>,
+    /// The port of the embedded coordination service, when there is one.
+    pub zookeeper_port: Option<u16>,
+    gateway: Gateway,
+    logs: LogManagerHandle,
+    controller: ControllerHandle,
+    session: Session,
+    embedded: Option<Coordination>,
+}
+
+impl Broker {
+    /// Starts a broker; when it returns, clients are served.
+    pub async fn start(
+        config: BrokerConfig,
+        runtime: Runtime,
+        storage: Arc<dyn Storage>,
+    ) -> Result<Self, StartError> {
+        if let Some(listener) = config
+            .listeners
+            .iter()
+            .find(|listener| listener.protocol != SecurityProtocol::Plaintext)
+        {
+            return Err(StartError::Protocol(listener.clone()));
+        }
+        let config = Arc::new(config);
+        let logs =
+            LogManager::open(Arc::clone(&config), runtime.clone(), Arc::clone(&storage)).await?;
+        let embedded = start_embedded(&config, &runtime).await?;
+        let connect = connect_string(&config, embedded.as_ref());
+        let client = connect_client(&connect, &config).await?;
+        client.create_persistent_paths().await?;
+        let identity = identity::settle(&client, &config, logs.meta(), embedded.is_some()).await?;
+        logs.set_identity(identity.broker_id, &identity.cluster_id)
+            .await?;
+        let bound = bind(&config)?;
+        let node = node(&config, identity.broker_id, &bound);
+
+        let (image_sender, image) = watch::channel(Arc::new(MetadataImage::of_cluster(
+            Arc::clone(&identity.cluster_id),
+        )));
+        let (config_sender, current_config) = watch::channel(Arc::clone(&config));
+        let controller = Controller::start(controller::Start {
+            broker_id: identity.broker_id,
+            config: config_sender,
+            coordination: client.clone(),
+            logs: logs.clone(),
+            image: image_sender,
+        });
+        let joining = Joining {
+            connect,
+            config: Arc::clone(&config),
+            node,
+            memory: SessionMemory::new(session_dir(&config), storage),
+            clock: Arc::clone(&runtime.clock),
+            controller: controller.clone(),
+        };
+        let session = joining.begin(client).await?;
+        report_strays(&logs).await;
+
+        let context = BrokerContext {
+            broker_id: identity.broker_id,
+            config,
+            current_config,
+            metadata: image,
+            producer_ids: ProducerIds::new(controller.clone()),
+            controller: controller.clone(),
+            logs: logs.clone(),
+            runtime,
+        };
+        let listeners = addresses(&bound);
+        Ok(Self {
+            id: identity.broker_id,
+            cluster_id: identity.cluster_id,
+            listeners,
+            zookeeper_port: embedded.as_ref().map(Coordination::port),
+            gateway: Gateway::start(Arc::new(context), bound),
+            logs,
+            controller,
+            session,
+            embedded,
+        })
+    }
+
+    /// Stops: answers what is in flight, closes the logs cleanly, leaves the cluster, stops coordination.
+    pub async fn stop(self) {
+        self.gateway.stop(STOP_GRACE).await;
+        self.logs.shutdown().await;
+        self.session.end(self.controller).await;
+        if let Some(embedded) = self.embedded
+            && let Err(error) = embedded.shutdown().await
+        {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+async fn start_embedded(
+    config: &BrokerConfig,
+    runtime: &Runtime,
+) -> Result<Option<Coordination>, StartError> {
+    if config.zookeeper_connect.is_some() {
+        return Ok(None);
+    }
+    let mut settings = ZnodeConfig::new(&config.zookeeper_data_dir, config.troupe_zookeeper_port);
+    if let Ok(ip) = config.troupe_zookeeper_host.parse() {
+        settings.client_addrs = vec![SocketAddr::new(ip, config.troupe_zookeeper_port)];
+    }
+    Ok(Some(Coordination::start(settings, runtime).await?))
+}
+
+/// Says where this broker finds coordination: as configured, or its own service over the loopback.
+fn connect_string(config: &BrokerConfig, embedded: Option<&Coordination>) -> String {
+    let own = embedded.and_then(|service| service.local_addrs().first());
+    match (&config.zookeeper_connect, own) {
+        (Some(connect), _) => connect.connect_string(),
+        (None, Some(addr)) if !addr.ip().is_unspecified() => addr.to_string(),
+        (None, addr) => {
+            let port = addr.map_or(config.troupe_zookeeper_port, SocketAddr::port);
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string()
+        }
+    }
+}
+
+async fn connect_client(
+    connect: &str,
+    config: &BrokerConfig,
+) -> Result<CoordinationClient, StartError> {
+    let patience = Duration::from_millis(config.zookeeper_connection_timeout_ms);
+    let session_timeout = Duration::from_millis(config.zookeeper_session_timeout_ms);
+    let connecting = CoordinationClient::connect(connect, session_timeout);
+    let unreachable = |reason: String| StartError::Unreachable {
+        connect: connect.to_owned(),
+        reason,
+    };
+    match tokio::time::timeout(patience, connecting).await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(error)) => Err(unreachable(error.to_string())),
+        Err(_) => Err(unreachable(format!(
+            "no session within {} ms (zookeeper.connection.timeout.ms)",
+            patience.as_millis()
+        ))),
+    }
+}
+
+fn bind(config: &BrokerConfig) -> Result<Vec<BoundListener>, StartError> {
+    config
+        .listeners
+        .iter()
+        .map(|listener| {
+            BoundListener::bind(
+                &listener.name,
+                &listener.host,
+                listener.port,
+                config.socket_listen_backlog_size,
+            )
+            .map_err(|source| StartError::Listen {
+                listener: listener.clone(),
+                source,
+            })
+        })
+        .collect()
+}
+
+fn addresses(bound: &[BoundListener]) -> Vec<(Arc<str>, SocketAddr)> {
+    bound
+        .iter()
+        .filter_map(|listener| Some((Arc::clone(&listener.name), listener.local_addr().ok()?)))
+        .collect()
+}
+
+/// Describes this broker as the cluster will know it: the advertised listeners, or else the real ones.
+fn node(config: &BrokerConfig, id: BrokerId, bound: &[BoundListener]) -> BrokerNode {
+    let any = [
+        String::new(),
+        Ipv4Addr::UNSPECIFIED.to_string(),
+        Ipv6Addr::UNSPECIFIED.to_string(),
+    ];
+    let real_port = |listener: &Listener| {
+        let bound = bound.iter().find(|bound| *bound.name == *listener.name);
+        bound
+            .and_then(|bound| bound.local_addr().ok())
+            .map_or(listener.port, |addr| addr.port())
+    };
+    let own = config.listeners.iter().map(|listener| {
+        let mut endpoint = listener.clone();
+        endpoint.port = real_port(listener);
+        if any.contains(&endpoint.host) {
+            endpoint.host.clear();
+        }
+        endpoint
+    });
+    let endpoints = if config.advertised_listeners.is_empty() {
+        own.collect()
+    } else {
+        config.advertised_listeners.clone()
+    };
+    BrokerNode {
+        id,
+        endpoints,
+        rack: config.broker_rack.clone(),
+        epoch: -1,
+    }
+}
+
+fn session_dir(config: &BrokerConfig) -> &std::path::Path {
+    // There is always one; the configuration sees to it.
+    config
+        .log_dirs
+        .first()
+        .map_or(std::path::Path::new("."), |dir| dir.as_path())
+}
+
+async fn report_strays(logs: &LogManagerHandle) {
+    let strays = logs.unopened().await;
+    if !strays.is_empty() {
+        let names: Vec<String> = strays.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            "the log directories hold partitions of topics that the cluster does not know; they are left alone: {}",
+            names.join(", ")
+        );
+    }
+}

@@ -15,7 +15,7 @@ mod watch_znodes;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix::{Actor, Addr, Context, Handler, Message, ResponseFuture};
+use actix::{Actor, ActorContext, Addr, Context, Handler, Message, ResponseFuture};
 use tokio::sync::{Mutex, watch};
 use troupe_protocol::kafka::errors::ErrorCode;
 use uuid::Uuid;
@@ -239,6 +239,19 @@ impl Handler<Synchronise> for Controller {
     }
 }
 
+/// Ends the controller, and with it its share of the session.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Retire;
+
+impl Handler<Retire> for Controller {
+    type Result = ();
+
+    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
 /// Asks the controller; cheap to clone.
 #[derive(Clone)]
 pub struct ControllerHandle {
@@ -318,6 +331,12 @@ impl ControllerHandle {
     /// Takes a block of producer ids for this broker: the first and the last.
     pub async fn allocate_producer_ids(&self) -> Result<(i64, i64), AdminError> {
         self.addr.send(AllocateProducerIds).await.map_err(gone)?
+    }
+
+    /// Ends the controller; what is asked of it from now on fails.
+    pub async fn retire(&self) {
+        // One that is gone has retired already.
+        let _ = self.addr.send(Retire).await;
     }
 
     /// Follows what tools change in the znodes, until the session ends.

@@ -113,6 +113,26 @@ impl CoordinationClient {
         }
     }
 
+    /// Tells whether the session is over for good.
+    pub fn has_ended(&self) -> bool {
+        self.client.state().is_terminated()
+    }
+
+    /// Closes the session, and tells whether the service has confirmed it within `patience`.
+    ///
+    /// Other clones must be gone; while there is one, the session lives on.
+    pub async fn close(self, patience: Duration) -> bool {
+        let mut states = self.client.state_watcher();
+        drop(self);
+        let closed = async {
+            let mut state = states.state();
+            while !state.is_terminated() {
+                state = states.changed().await;
+            }
+        };
+        tokio::time::timeout(patience, closed).await.is_ok()
+    }
+
     /// Creates the nodes that every tool expects.
     pub async fn create_persistent_paths(&self) -> Result<()> {
         let found = paths::PERSISTENT
