@@ -6,3 +6,8 @@ pub mod compress;
 pub mod record;
 mod stream;
 pub mod validate;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod validate_tests;
