@@ -252,6 +252,7 @@ impl Acceptor {
 
     fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let address = peer.ip().to_canonical();
+        let peer = SocketAddr::new(address, peer.port());
         {
             let mut counts = self.counts();
             let count = counts.entry(address).or_default();
