@@ -12,7 +12,7 @@ use troupe_protocol::kafka::api::{ApiKey, DecodeError, Request};
 use troupe_protocol::kafka::frame::{RequestHeader, finish_response, start_response};
 
 use super::connection::{Outcome, Pending, Refused, Service, Work};
-use super::handlers::{api_versions, cluster, configs, metadata, produce, topics};
+use super::handlers::{api_versions, cluster, configs, log_dirs, metadata, produce, topics};
 use super::request::RequestContext;
 use crate::broker::BrokerContext;
 
@@ -27,6 +27,7 @@ fn rows() -> Vec<Row> {
         api(0..=6, topics::delete),
         api(0..=4, configs::describe),
         api(0..=2, configs::alter),
+        api(0..=4, log_dirs::describe),
         api(0..=3, topics::create_partitions),
         api(0..=1, configs::alter_incrementally),
         api(0..=2, cluster::describe),

@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod common;
 pub(crate) mod configs;
 mod leaders;
+pub(crate) mod log_dirs;
 pub(crate) mod metadata;
 pub(crate) mod produce;
 pub(crate) mod topics;
