@@ -12,7 +12,8 @@ use troupe_protocol::kafka::api::{ApiKey, DecodeError, Request};
 use troupe_protocol::kafka::frame::{RequestHeader, finish_response, start_response};
 
 use super::connection::{Outcome, Pending, Refused, Service, Work};
-use super::handlers::{api_versions, cluster, configs, log_dirs, metadata, produce, topics};
+use super::fetch_session::FetchSessions;
+use super::handlers::{api_versions, cluster, configs, fetch, metadata, produce, topics};
 use super::request::RequestContext;
 use crate::broker::BrokerContext;
 
@@ -21,13 +22,14 @@ fn rows() -> Vec<Row> {
     vec![
         // Versions 0 to 2 carry message sets, which are not converted yet.
         raw(ApiKey::Produce, 3..=13, produce::start),
+        // Versions 0 to 3 return message sets.
+        raw(ApiKey::Fetch, 4..=18, fetch::start),
         api(0..=13, metadata::handle),
         api(0..=4, api_versions::handle),
         api(0..=7, topics::create),
         api(0..=6, topics::delete),
         api(0..=4, configs::describe),
         api(0..=2, configs::alter),
-        api(0..=4, log_dirs::describe),
         api(0..=3, topics::create_partitions),
         api(0..=1, configs::alter_incrementally),
         api(0..=2, cluster::describe),
@@ -134,6 +136,8 @@ pub(crate) fn served() -> impl Iterator<Item = (ApiKey, RangeInclusive<i16>)> {
 pub(crate) struct Dispatch {
     /// The broker.
     pub(crate) broker: Arc<BrokerContext>,
+    /// Its fetch sessions.
+    pub(crate) sessions: Arc<FetchSessions>,
     /// The address at which the client reached this broker.
     pub(crate) local_addr: SocketAddr,
     /// The client's address.
@@ -176,6 +180,7 @@ impl Dispatch {
             local_addr: self.local_addr,
             peer_addr: self.peer_addr,
             listener: Arc::clone(&self.listener),
+            sessions: Arc::clone(&self.sessions),
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::budget::ByteBudget;
 use super::connection::{Closed, Connection, ConnectionLimits};
 use super::dispatch::Dispatch;
+use super::fetch_session::FetchSessions;
 use super::limits::{ConnectionCounts, Place};
 use crate::broker::BrokerContext;
 
@@ -111,6 +112,7 @@ pub struct Gateway {
 #[derive(Clone)]
 struct Shared {
     broker: Arc<BrokerContext>,
+    sessions: Arc<FetchSessions>,
     counts: Arc<ConnectionCounts>,
     limits: ConnectionLimits,
     stop: CancellationToken,
@@ -124,7 +126,9 @@ impl Gateway {
         let config = &broker.config;
         let (alive, all_gone) = mpsc::channel(1);
         let threads = broker.runtime.gateway.size();
+        let slots = config.max_incremental_fetch_session_cache_slots;
         let shared = Shared {
+            sessions: Arc::new(FetchSessions::new(slots)),
             counts: ConnectionCounts::new(
                 threads,
                 config.max_connections,
@@ -242,6 +246,7 @@ async fn connection(
     };
     let Shared {
         broker,
+        sessions,
         limits,
         stop,
         abort,
@@ -250,6 +255,7 @@ async fn connection(
     } = shared;
     let service = Dispatch {
         broker,
+        sessions,
         local_addr,
         peer_addr,
         listener,

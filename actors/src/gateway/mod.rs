@@ -6,6 +6,7 @@
 mod budget;
 mod connection;
 mod dispatch;
+mod fetch_session;
 mod frames;
 mod handlers;
 mod limits;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::fetch_session::FetchSessions;
 use crate::broker::BrokerContext;
 
 /// The circumstances of one request. Cheap to make and to clone.
@@ -20,4 +21,6 @@ pub struct RequestContext {
     pub peer_addr: SocketAddr,
     /// Name of the listener that took the connection, as `PLAINTEXT`.
     pub listener: Arc<str>,
+    /// Incremental fetch sessions, shared by all connections.
+    pub(crate) sessions: Arc<FetchSessions>,
 }
