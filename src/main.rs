@@ -1,3 +1,12 @@
 //! Troupe: a Kafka broker played by actors.
 
-fn main() {}
+mod cli;
+mod lock;
+mod server;
+mod signals;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os())
+}

@@ -127,10 +127,21 @@ fn read_environment(
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     for (variable, value) in variables {
+        if is_service_link(&variable, &value) {
+            continue;
+        }
         if let Some(key) = key_of(&variable) {
             values.set(key, value.trim(), Origin::Environment(variable));
         }
     }
+}
+
+/// Recognizes what Kubernetes and Docker links set where a service is called kafka: `KAFKA_PORT=tcp://10.0.0.1:9092`,
+/// `KAFKA_SERVICE_HOST`, `KAFKA_PORT_9092_TCP_ADDR`.
+fn is_service_link(variable: &str, value: &str) -> bool {
+    variable.starts_with("KAFKA_SERVICE_")
+        || variable.starts_with("KAFKA_PORT_")
+        || (variable == "KAFKA_PORT" && value.contains("://"))
 }
 
 fn key_of(variable: &str) -> Option<String> {
@@ -274,6 +285,19 @@ mod tests {
         assert_eq!(key_of("KAFKA_"), None);
         assert_eq!(key_of("PATH"), None);
         assert_eq!(key_of("TROUPE_ANYTHING"), None);
+    }
+
+    #[test]
+    fn links_to_a_service_called_kafka_are_left_alone() {
+        let environment = environment(&[
+            ("KAFKA_PORT", "tcp://10.0.0.1:9092"),
+            ("KAFKA_PORT_9092_TCP_ADDR", "10.0.0.1"),
+            ("KAFKA_SERVICE_HOST", "10.0.0.1"),
+        ]);
+        assert_eq!(
+            load(None, environment, &[]).unwrap().values,
+            Values::default()
+        );
     }
 
     #[test]

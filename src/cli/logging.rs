@@ -1,0 +1,41 @@
+//! Log lines, on standard error.
+
+use std::io;
+
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// What the server logs unless `RUST_LOG` says otherwise: its own affairs, and the troubles of what it is built of.
+const SERVER_LEVELS: &str = "warn,troupe=info,troupe_actors=info,troupe_protocol=info";
+
+/// Starts logging for a server.
+pub(crate) fn start_for_server(format: LogFormat) {
+    let builder = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(filter(SERVER_LEVELS));
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// Starts logging for a tool, which says little of its own accord.
+pub(crate) fn start_for_tool() {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(filter("error"))
+        .init();
+}
+
+fn filter(default: &str) -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default))
+}

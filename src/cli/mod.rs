@@ -1,0 +1,202 @@
+//! The command line: one file per tool.
+
+mod client;
+#[cfg(feature = "clients")]
+mod console_consumer;
+#[cfg(feature = "clients")]
+mod console_producer;
+#[cfg(feature = "clients")]
+mod librdkafka;
+mod logging;
+pub(crate) mod output;
+mod topics;
+mod zookeeper;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::server::{self, ServerOptions};
+use logging::LogFormat;
+
+/// A Kafka broker that starts in a moment and needs nothing else.
+///
+/// Without a command, troupe runs a server: Kafka clients of any age connect to port 9092, and what expects a
+/// ZooKeeper beside its Kafka finds one on port 2181. Data goes to ./troupe-data.
+#[derive(Debug, Parser)]
+#[command(name = "troupe", version, args_conflicts_with_subcommands = true, after_help = FIRST_STEPS)]
+struct Cli {
+    #[command(flatten)]
+    server: ServerFlags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const FIRST_STEPS: &str = "\
+First steps, in three terminals:
+  troupe
+  troupe console-consumer --bootstrap-server localhost:9092 --topic demo --from-beginning
+  troupe console-producer --bootstrap-server localhost:9092 --topic demo
+
+`troupe COMMAND --help` tells the flags of a command; they are those of Kafka's own tools.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a broker, with its coordination service unless zookeeper.connect names another.
+    Server(ServerCommand),
+    /// Create, list, describe, change and delete topics (kafka-topics).
+    Topics(topics::TopicsCommand),
+    /// Send each line of standard input as a record (kafka-console-producer).
+    #[cfg(feature = "clients")]
+    ConsoleProducer(console_producer::ConsoleProducerCommand),
+    /// Print the records of a topic (kafka-console-consumer).
+    #[cfg(feature = "clients")]
+    ConsoleConsumer(console_consumer::ConsoleConsumerCommand),
+}
+
+#[derive(Debug, Args)]
+struct ServerCommand {
+    /// A server.properties file, as Kafka has them.
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    flags: ServerFlags,
+}
+
+#[derive(Debug, Args)]
+struct ServerFlags {
+    /// The directory for all data [default: ./troupe-data].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The port for Kafka clients, 0 for a free one [default: 9092].
+    #[arg(long, value_name = "N")]
+    port: Option<u16>,
+    /// The port for ZooKeeper clients, 0 for a free one [default: 2181].
+    #[arg(long, value_name = "N")]
+    zookeeper_port: Option<u16>,
+    /// Set any key of server.properties; can be repeated.
+    #[arg(long = "override", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+impl ServerFlags {
+    fn options(self, file: Option<PathBuf>) -> ServerOptions {
+        let mut overrides = Vec::new();
+        if let Some(data) = self.data {
+            overrides.push(format!("troupe.data.dir={}", data.display()));
+            overrides.push(format!("log.dirs={}", data.join("logs").display()));
+        }
+        overrides.extend(
+            self.port
+                .map(|port| format!("listeners=PLAINTEXT://:{port}")),
+        );
+        overrides.extend(
+            self.zookeeper_port
+                .map(|port| format!("troupe.zookeeper.port={port}")),
+        );
+        overrides.extend(self.overrides);
+        ServerOptions { file, overrides }
+    }
+}
+
+/// Runs what the arguments say, the first of which is the name of the program.
+pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done about a closed standard output.
+            let _ = error.print();
+            // Kafka's tools leave with 1 where clap would with 2.
+            return if error.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match cli.command {
+        None => run_server(cli.server, None),
+        Some(Command::Server(command)) => run_server(command.flags, command.file),
+        Some(Command::Topics(command)) => run_tool(|| topics::run(&command)),
+        #[cfg(feature = "clients")]
+        Some(Command::ConsoleProducer(command)) => run_tool(|| console_producer::run(&command)),
+        #[cfg(feature = "clients")]
+        Some(Command::ConsoleConsumer(command)) => run_tool(|| console_consumer::run(&command)),
+    }
+}
+
+fn run_server(flags: ServerFlags, file: Option<PathBuf>) -> ExitCode {
+    logging::start_for_server(flags.log_format);
+    server::run(&flags.options(file))
+}
+
+fn run_tool(tool: impl FnOnce() -> ExitCode) -> ExitCode {
+    logging::start_for_tool();
+    tool()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    fn options(arguments: &[&str]) -> ServerOptions {
+        let cli = Cli::try_parse_from(["troupe"].iter().chain(arguments)).unwrap();
+        match cli.command {
+            None => cli.server.options(None),
+            Some(Command::Server(command)) => command.flags.options(command.file),
+            Some(_) => panic!("not a server"),
+        }
+    }
+
+    #[test]
+    fn flags_are_overrides_and_explicit_ones_win() {
+        let options = options(&[
+            "--port",
+            "0",
+            "--data",
+            "/d",
+            "--zookeeper-port",
+            "1",
+            "--override",
+            "log.dirs=/x",
+        ]);
+        assert_eq!(
+            options.overrides,
+            [
+                "troupe.data.dir=/d",
+                "log.dirs=/d/logs",
+                "listeners=PLAINTEXT://:0",
+                "troupe.zookeeper.port=1",
+                "log.dirs=/x"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_server_takes_a_file_and_flags_in_any_order() {
+        let options = options(&[
+            "server",
+            "--override",
+            "a=b",
+            "config/server.properties",
+            "--override",
+            "c=d",
+        ]);
+        assert_eq!(
+            options.file,
+            Some(PathBuf::from("config/server.properties"))
+        );
+        assert_eq!(options.overrides, ["a=b", "c=d"]);
+    }
+}
