@@ -15,6 +15,7 @@ use kafka_protocol::protocol::Message as _;
 use kafka_protocol_legacy::protocol::Message as _;
 
 use super::bounded::{current, removed};
+use super::relax::Relax;
 pub use super::wire::{DecodeError, EncodeError};
 use super::{legacy, legacy_messages, messages};
 
@@ -202,16 +203,19 @@ macro_rules! request {
         }
     };
     (split $key:ident $request:ident $response:ident) => {
-        request!(current $key $request $response);
+        request!(relaxed $key $request $response);
         request!(removed $key $request $response);
     };
     (current $key:ident $request:ident $response:ident) => {
-        request!(@plain messages current current_versions $key $request $response);
+        request!(@plain messages current current_versions as_is $key $request $response);
+    };
+    (relaxed $key:ident $request:ident $response:ident) => {
+        request!(@plain messages current current_versions relax $key $request $response);
     };
     (removed $key:ident $request:ident $response:ident) => {
-        request!(@plain legacy_messages removed removed_versions $key $request $response);
+        request!(@plain legacy_messages removed removed_versions as_is $key $request $response);
     };
-    (@plain $messages:ident $codec:ident $versions:ident $key:ident $request:ident $response:ident) => {
+    (@plain $messages:ident $codec:ident $versions:ident $relax:ident $key:ident $request:ident $response:ident) => {
         impl Request for $messages::$request {
             const KEY: ApiKey = ApiKey::$key;
             type Response = $messages::$response;
@@ -230,6 +234,7 @@ macro_rules! request {
                 version: i16,
                 out: &mut BytesMut,
             ) -> Result<(), EncodeError> {
+                let response = $relax(response, version);
                 $codec::encode(Self::KEY, version, &response, out)
             }
 
@@ -244,14 +249,26 @@ macro_rules! request {
     };
 }
 
-// key, name, first flexible version, and the schema: `current` 0.18, `bridged` 0.18 with older versions from 0.15,
+/// Leaves a response as its handler made it.
+fn as_is<T>(response: T, _version: i16) -> T {
+    response
+}
+
+/// Takes out of a response what the version lacks.
+fn relax<T: Relax>(mut response: T, version: i16) -> T {
+    response.relax(version);
+    response
+}
+
+// key, name, first flexible version, and the schema: `current` 0.18, `relaxed` the same for responses that have to be
+// trimmed for old versions, `bridged` 0.18 with older versions from 0.15,
 // `split` 0.18, and 0.15 as a type of its own since the oldest version means something else (ListOffsets v0 asks for and
 // answers lists of offsets), `removed` 0.15 alone, `produce` and `fetch` hand-written.
 apis! {
     0 Produce 9 produce;
     1 Fetch 12 fetch;
     2 ListOffsets 6 split(ListOffsetsRequest, ListOffsetsResponse);
-    3 Metadata 9 current(MetadataRequest, MetadataResponse);
+    3 Metadata 9 relaxed(MetadataRequest, MetadataResponse);
     4 LeaderAndIsr 4 removed(LeaderAndIsrRequest, LeaderAndIsrResponse);
     5 StopReplica 2 removed(StopReplicaRequest, StopReplicaResponse);
     6 UpdateMetadata 6 removed(UpdateMetadataRequest, UpdateMetadataResponse);
@@ -259,11 +276,11 @@ apis! {
     8 OffsetCommit 8 bridged(OffsetCommitRequest, OffsetCommitResponse);
     9 OffsetFetch 6 bridged(OffsetFetchRequest, OffsetFetchResponse);
     10 FindCoordinator 3 current(FindCoordinatorRequest, FindCoordinatorResponse);
-    11 JoinGroup 6 current(JoinGroupRequest, JoinGroupResponse);
+    11 JoinGroup 6 relaxed(JoinGroupRequest, JoinGroupResponse);
     12 Heartbeat 4 current(HeartbeatRequest, HeartbeatResponse);
     13 LeaveGroup 4 current(LeaveGroupRequest, LeaveGroupResponse);
     14 SyncGroup 4 current(SyncGroupRequest, SyncGroupResponse);
-    15 DescribeGroups 5 current(DescribeGroupsRequest, DescribeGroupsResponse);
+    15 DescribeGroups 5 relaxed(DescribeGroupsRequest, DescribeGroupsResponse);
     16 ListGroups 3 current(ListGroupsRequest, ListGroupsResponse);
     17 SaslHandshake never current(SaslHandshakeRequest, SaslHandshakeResponse);
     18 ApiVersions 3 current(ApiVersionsRequest, ApiVersionsResponse);
@@ -307,7 +324,7 @@ apis! {
     55 DescribeQuorum 0 current(DescribeQuorumRequest, DescribeQuorumResponse);
     56 AlterPartition 0 removed(AlterPartitionRequest, AlterPartitionResponse);
     57 UpdateFeatures 0 current(UpdateFeaturesRequest, UpdateFeaturesResponse);
-    60 DescribeCluster 0 current(DescribeClusterRequest, DescribeClusterResponse);
+    60 DescribeCluster 0 relaxed(DescribeClusterRequest, DescribeClusterResponse);
     61 DescribeProducers 0 current(DescribeProducersRequest, DescribeProducersResponse);
     64 UnregisterBroker 0 current(UnregisterBrokerRequest, UnregisterBrokerResponse);
     65 DescribeTransactions 0 current(DescribeTransactionsRequest, DescribeTransactionsResponse);

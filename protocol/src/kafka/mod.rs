@@ -19,6 +19,7 @@ pub mod produce;
 #[cfg(test)]
 mod produce_tests;
 pub mod records;
+mod relax;
 pub mod wire;
 
 /// Message structs of the schema crate, by Kafka's names.
