@@ -13,7 +13,10 @@ use troupe_protocol::kafka::frame::{RequestHeader, finish_response, start_respon
 
 use super::connection::{Outcome, Pending, Refused, Service, Work};
 use super::fetch_session::FetchSessions;
-use super::handlers::{api_versions, cluster, configs, fetch, metadata, produce, topics};
+use super::handlers::{
+    api_versions, cluster, configs, delete_records, describe_producers, fetch, init_producer_id,
+    list_offsets, metadata, offset_for_leader_epoch, produce, topics,
+};
 use super::request::RequestContext;
 use crate::broker::BrokerContext;
 
@@ -24,15 +27,21 @@ fn rows() -> Vec<Row> {
         raw(ApiKey::Produce, 3..=13, produce::start),
         // Versions 0 to 3 return message sets.
         raw(ApiKey::Fetch, 4..=18, fetch::start),
+        api(0..=0, list_offsets::handle_v0),
+        api(1..=10, list_offsets::handle),
         api(0..=13, metadata::handle),
         api(0..=4, api_versions::handle),
         api(0..=7, topics::create),
         api(0..=6, topics::delete),
+        api(0..=2, delete_records::handle),
+        api(0..=5, init_producer_id::handle),
+        api(0..=4, offset_for_leader_epoch::handle),
         api(0..=4, configs::describe),
         api(0..=2, configs::alter),
         api(0..=3, topics::create_partitions),
         api(0..=1, configs::alter_incrementally),
         api(0..=2, cluster::describe),
+        api(0..=0, describe_producers::handle),
         api(0..=0, cluster::describe_topic_partitions),
     ]
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::produce::{LeaderIdAndEpoch, NodeEndpoint};
 
 use super::common::reachable_brokers;
 use crate::gateway::request::RequestContext;
 use crate::metadata::{MetadataImage, PartitionImage};
+use crate::partition::{Answer, PartitionHandle};
 
 /// Names who leads a partition, as the metadata says.
 pub(crate) fn current_leader(partition: &PartitionImage) -> LeaderIdAndEpoch {
@@ -35,4 +37,24 @@ pub(crate) fn endpoints(
             rack: broker.rack.clone(),
         })
         .collect()
+}
+
+/// Returns a partition that this broker leads.
+///
+/// # Errors
+/// UNKNOWN_TOPIC_OR_PARTITION, and NOT_LEADER_OR_FOLLOWER when another broker leads it, or none.
+pub(crate) fn led_here(
+    cx: &RequestContext,
+    image: &MetadataImage,
+    topic: &str,
+    index: i32,
+) -> Answer<PartitionHandle> {
+    let partition = image
+        .partition(topic, index)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let local = partition
+        .local
+        .as_ref()
+        .filter(|_| partition.leader == cx.broker.broker_id);
+    local.cloned().ok_or(ErrorCode::NotLeaderOrFollower)
 }
