@@ -136,13 +136,26 @@ pub(crate) trait Input {
     /// Tells whether nothing follows.
     fn is_at_end(&mut self) -> Result<bool, Self::Error>;
 
+    /// Reads a varint: nearly all take one or two bytes, which is the path to keep short.
+    #[inline]
     fn next_varint(&mut self) -> Result<i32, Self::Error> {
-        let mut value = u32::from(self.byte()?);
-        if value & 0x80 == 0 {
-            return Ok(unzigzag32(value));
+        let first = u32::from(self.byte()?);
+        if first < 0x80 {
+            return Ok(unzigzag32(first));
         }
-        value &= 0x7f;
-        for shift in [7, 14, 21, 28] {
+        let second = u32::from(self.byte()?);
+        let low = (first & 0x7f) | (second & 0x7f) << 7;
+        if second < 0x80 {
+            Ok(unzigzag32(low))
+        } else {
+            self.rest_of_varint(low)
+        }
+    }
+
+    /// Reads a varint from its third byte on.
+    #[cold]
+    fn rest_of_varint(&mut self, mut value: u32) -> Result<i32, Self::Error> {
+        for shift in [14, 21, 28] {
             let byte = u32::from(self.byte()?);
             if shift == 28 && byte > 0x0f {
                 return Err(RecordError::Varint.into());
@@ -155,9 +168,26 @@ pub(crate) trait Input {
         Err(RecordError::Varint.into())
     }
 
+    /// Reads a varlong, as [`Input::next_varint`] does.
+    #[inline]
     fn next_varlong(&mut self) -> Result<i64, Self::Error> {
-        let mut value = 0u64;
-        for shift in (0..70).step_by(7) {
+        let first = u64::from(self.byte()?);
+        if first < 0x80 {
+            return Ok(unzigzag64(first));
+        }
+        let second = u64::from(self.byte()?);
+        let low = (first & 0x7f) | (second & 0x7f) << 7;
+        if second < 0x80 {
+            Ok(unzigzag64(low))
+        } else {
+            self.rest_of_varlong(low)
+        }
+    }
+
+    /// Reads a varlong from its third byte on.
+    #[cold]
+    fn rest_of_varlong(&mut self, mut value: u64) -> Result<i64, Self::Error> {
+        for shift in (14..70).step_by(7) {
             let byte = u64::from(self.byte()?);
             if shift == 63 && byte > 1 {
                 return Err(RecordError::Varint.into());
@@ -171,6 +201,7 @@ pub(crate) trait Input {
     }
 
     /// Skips a nullable blob that must end before `end`, and tells whether it was there.
+    #[inline]
     fn skip_nullable(&mut self, end: usize) -> Result<bool, Self::Error> {
         let length = self.next_varint()?;
         let Ok(length) = usize::try_from(length) else {
