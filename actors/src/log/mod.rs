@@ -6,9 +6,11 @@
 
 pub mod checkpoints;
 mod config;
+pub mod dirs;
 pub mod epochs;
 mod flush;
 mod index;
+pub mod meta_properties;
 pub mod names;
 pub mod partition_metadata;
 pub mod producers;
