@@ -18,6 +18,9 @@ pub enum Corrupt {
     /// Something else than text.
     #[error("is not text")]
     NotText,
+    /// No line end at its end.
+    #[error("ends within a line")]
+    CutOff,
     /// A version that is not 0.
     #[error("has version {0:?} where 0 was expected")]
     Version(String),
@@ -37,6 +40,9 @@ pub enum Corrupt {
 /// Takes a checkpoint file apart: the entries, each as one line.
 pub fn parse_lines(bytes: &[u8]) -> Result<Vec<&str>, Corrupt> {
     let text = std::str::from_utf8(bytes).map_err(|_| Corrupt::NotText)?;
+    if !text.ends_with('\n') {
+        return Err(Corrupt::CutOff);
+    }
     let mut lines = text.lines();
     let version = lines.next().unwrap_or_default();
     if version.trim() != VERSION {
@@ -144,6 +150,7 @@ mod tests {
             b"0\n1\na 0 5\nb 0 6\n",
             b"0\n1\na 0\n",
             b"0\n1\na 0 5 7\n",
+            b"0\n1\na 0 5",
             b"0\n1\na x 5\n",
             b"0\n-1\n",
             b"0\n1\na 0 99999999999999999999\n",

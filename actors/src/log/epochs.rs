@@ -22,6 +22,9 @@ pub struct LeaderEpochs {
     storage: Arc<dyn Storage>,
     path: PathBuf,
     entries: Vec<EpochEntry>,
+    /// Whether the file is behind the entries.
+    unwritten: bool,
+    /// Whether the file is not synced.
     dirty: bool,
 }
 
@@ -54,6 +57,7 @@ impl LeaderEpochs {
             storage,
             path: dir.join(names::LEADER_EPOCHS),
             entries: Vec::new(),
+            unwritten: false,
             dirty: false,
         }
     }
@@ -102,7 +106,7 @@ impl LeaderEpochs {
             epoch,
             start_offset,
         });
-        self.dirty = true;
+        self.unwritten = true;
         true
     }
 
@@ -181,10 +185,15 @@ impl LeaderEpochs {
         self.write()
     }
 
+    /// Removes all epochs in memory, to find them again in the batches.
+    pub(super) fn forget(&mut self) {
+        self.entries.clear();
+    }
+
     /// Replaces the file without waiting for the disk: a flush of the log does that, and until then a lost or
     /// broken file is made again from the batches after the recovery point.
     pub(super) fn write(&mut self) -> io::Result<()> {
-        self.dirty = true;
+        self.unwritten = true;
         let text = render_lines(
             self.entries
                 .iter()
@@ -194,11 +203,21 @@ impl LeaderEpochs {
         let file = self.storage.open(&temporary, true)?;
         file.set_len(0)?;
         file.write_all_at(text.as_bytes(), 0)?;
-        self.storage.rename(&temporary, &self.path)
+        self.storage.rename(&temporary, &self.path)?;
+        (self.unwritten, self.dirty) = (false, true);
+        Ok(())
     }
 
-    /// Returns the file when it is not flushed, and counts it as flushed.
+    /// Says that the file was written by an earlier process that may not have synced it.
+    pub(super) fn distrust(&mut self) {
+        self.dirty = true;
+    }
+
+    /// Returns the file when it is not synced, and counts it as synced.
     pub(super) fn take_dirty(&mut self) -> io::Result<Option<Arc<dyn StorageFile>>> {
+        if self.unwritten {
+            self.write()?;
+        }
         if !std::mem::take(&mut self.dirty) {
             return Ok(None);
         }

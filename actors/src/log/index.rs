@@ -269,6 +269,7 @@ impl<E: Entry> Index<E> {
 
     /// Removes all entries.
     pub(super) fn reset(&mut self) -> io::Result<()> {
+        self.dirty = true;
         self.entries = 0;
         self.last = None;
         self.preallocate()

@@ -11,6 +11,8 @@ pub mod epochs;
 mod flush;
 mod index;
 pub mod meta_properties;
+#[cfg(test)]
+mod model_tests;
 pub mod names;
 pub mod partition_metadata;
 pub mod producers;

@@ -165,8 +165,10 @@ impl Log {
             true => self.log_end_offset,
             false => start.recovery_point.clamp(0, self.log_end_offset),
         };
-        self.epochs.truncate_end(self.log_end_offset)?;
-        self.epochs.truncate_start(self.log_start_offset)?;
+        let (first, end) = (self.log_start_offset, self.log_end_offset);
+        let ends = self.epochs.truncate_end(end);
+        let ends = ends.and(self.epochs.truncate_start(first));
+        self.tolerate(ends);
         self.remove_stray_snapshots(snapshots)?;
         self.reload_producers()
     }
@@ -212,36 +214,53 @@ impl Log {
             return Ok(());
         };
         recovery.reindexed.push(segment.base_offset);
+        // Written by an earlier process, which may not have synced it.
+        segment.dirty = true;
+        self.epochs.distrust();
         if trusted != i64::MAX {
             recovery.scanned.push(segment.base_offset);
         }
         let file = Arc::clone(&segment.file);
         let mut scan = Scan::new(file.as_ref(), position, segment.size, next_offset);
-        let (mut end, mut new_epoch) = (next_offset, false);
+        let (mut end, mut new_epoch, mut index_failure) = (next_offset, false, None);
         let broken = loop {
             match scan.next(trusted.min(i64::MAX - 1))? {
                 Scanned::End => break None,
                 Scanned::Broken { position, why } => break Some((position, why)),
                 Scanned::Batch(position, header) => {
-                    segment.index_batch(&header, position, interval)?;
+                    index_failure = segment
+                        .index_batch(&header, position, interval)
+                        .err()
+                        .or(index_failure);
                     new_epoch |= self.epochs.note(header.leader_epoch, header.base_offset);
                     end = header.next_offset();
                 }
             }
         };
         self.log_end_offset = end;
+        self.tolerate(index_failure.map_or(Ok(()), Err));
         if new_epoch {
-            self.epochs.write()?;
+            let written = self.epochs.write();
+            self.tolerate(written);
         }
         if let Some((position, why)) = broken {
             refuse_older_formats(file.as_ref(), position)?;
             self.cut(number, position, end, why, recovery)?;
         } else if !is_last && let Some(segment) = self.segments.get_mut(number) {
-            segment.finish()?;
+            let finished = segment.finish();
             segment.offsets.release();
             segment.times.release();
+            self.tolerate(finished);
         }
         Ok(())
+    }
+
+    /// Goes on although an index or the leader epochs could not be written: a full disk must not keep a log from
+    /// opening. An index may miss entries, and epochs are written again before the recovery point moves.
+    fn tolerate(&self, result: io::Result<()>) {
+        if let Err(error) = result {
+            tracing::warn!(dir = %self.dir.display(), %error, "recovery could not write an index or the leader epochs");
+        }
     }
 
     /// Ends the log at `position` of a segment.
@@ -272,14 +291,16 @@ impl Log {
     }
 
     fn rebuild_epochs(&mut self) -> io::Result<()> {
-        self.epochs.clear()?;
+        self.epochs.forget();
         for segment in &self.segments {
             let mut scan = Scan::new(segment.file.as_ref(), 0, segment.size, segment.base_offset);
             while let Scanned::Batch(_, header) = scan.next(i64::MAX)? {
                 self.epochs.note(header.leader_epoch, header.base_offset);
             }
         }
-        self.epochs.write()
+        let written = self.epochs.write();
+        self.tolerate(written);
+        Ok(())
     }
 
     /// Removes snapshots that no segment starts at, but the newest of them: it is the one a clean shutdown left.
@@ -301,7 +322,8 @@ impl Log {
 
     /// Reads producer state again: the newest sound snapshot, then the batches after it.
     pub(super) fn reload_producers(&mut self) -> io::Result<()> {
-        let mut from = self.log_start_offset;
+        // Not from the log start offset: what was deleted below it still counts for the sequences after it.
+        let mut from = self.segments.first().map_or(0, |first| first.base_offset);
         self.producers.clear();
         let mut offsets = Vec::new();
         for entry in self.storage.list(&self.dir)? {

@@ -179,10 +179,11 @@ impl Segment {
         let offset = header.last_offset();
         self.note_timestamp(header, position);
         if self.bytes_since_entry > index_interval_bytes {
+            // The time index first: an entry of the offset index means that the time index is complete up to there.
+            self.append_largest()?;
             if let Ok(position) = u32::try_from(position) {
                 self.offsets.append(OffsetEntry { offset, position })?;
             }
-            self.append_largest()?;
             self.bytes_since_entry = 0;
         }
         self.bytes_since_entry += header.size as u64;
@@ -356,19 +357,22 @@ impl Segment {
             _ => {}
         }
         let entry = self.offsets.last_where(|entry| entry.offset <= offset)?;
-        if let Some(entry) = entry {
-            let position = u64::from(entry.position);
-            match self.walk(position).next() {
-                Ok(Some((_, header))) if header.last_offset() == entry.offset => {
-                    return self.first_not_below(position, offset);
-                }
-                Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
-                _ => {
-                    tracing::warn!(path = %self.offsets.path().display(), position, "index entry is wrong: reading without it")
-                }
-            }
+        self.first_not_below(self.checked(entry)?, offset)
+    }
+
+    /// Returns the position of an index entry when the batch there is the one that the entry is for; else 0.
+    fn checked(&self, entry: Option<OffsetEntry>) -> io::Result<u64> {
+        let Some(entry) = entry else {
+            return Ok(0);
+        };
+        let position = u64::from(entry.position);
+        match self.walk(position).next() {
+            Ok(Some((_, header))) if header.last_offset() == entry.offset => return Ok(position),
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
+            _ => {}
         }
-        self.first_not_below(0, offset)
+        tracing::warn!(path = %self.offsets.path().display(), position, "index entry is wrong: reading without it");
+        Ok(0)
     }
 
     fn first_not_below(&self, from: u64, offset: i64) -> io::Result<Option<Place>> {
@@ -389,15 +393,8 @@ impl Segment {
         let entry = self
             .offsets
             .last_where(|entry| u64::from(entry.position) <= limit)?;
-        let from = entry
-            .map_or(0, |entry| u64::from(entry.position))
-            .max(start);
-        match self.last_end(from, limit) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidData && from > start => {
-                self.last_end(start, limit)
-            }
-            result => result,
-        }
+        let entry = entry.filter(|entry| u64::from(entry.position) > start);
+        self.last_end(self.checked(entry)?.max(start), limit)
     }
 
     fn last_end(&self, from: u64, limit: u64) -> io::Result<u64> {
