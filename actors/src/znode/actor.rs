@@ -129,10 +129,7 @@ impl Znode {
     }
 
     fn now(&self) -> Now {
-        Now {
-            wall_ms: self.clock.now_ms(),
-            monotonic_ms: i64::try_from(self.clock.monotonic().as_millis()).unwrap_or(i64::MAX),
-        }
+        Now::of(self.clock.as_ref())
     }
 
     /// Lets the outputs go, or keeps them until everything before them is stored.

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use actix::Addr;
 use bytes::{Buf, Bytes, BytesMut};
@@ -17,6 +18,8 @@ use super::actor::{Connect, Disconnect, FourLetterWord, Requests, Znode};
 use super::outbox::{Gate, Waiting, outbox};
 use super::sessions::ConnectionId;
 
+/// How long a connection may be without a handshake, as in ZooKeeper.
+const SESSIONLESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that are given to the actor at once.
 const BATCH: usize = 16;
 /// Frames that are written at once.
@@ -34,6 +37,9 @@ pub enum ConnectionError {
     /// What came is no handshake or no request.
     #[error("not a request: {0}")]
     Decode(#[from] troupe_protocol::zookeeper::jute::JuteError),
+    /// There was no handshake in time.
+    #[error("no handshake within {} seconds", SESSIONLESS_TIMEOUT.as_secs())]
+    Silent,
     /// The service is gone.
     #[error("the service has ended")]
     Service(#[from] actix::MailboxError),
@@ -54,14 +60,16 @@ pub async fn serve(
         buffer: BytesMut::new(),
         max_frame,
     };
-    if let Some(word) = reader.four_letter_word().await? {
-        let answer = znode.send(FourLetterWord(word)).await?;
-        write.write_all(answer.as_bytes()).await?;
-        write.shutdown().await?;
-        return Ok(());
-    }
-    let Some(handshake) = reader.frame().await? else {
-        return Ok(());
+    let first = actix_rt::time::timeout(SESSIONLESS_TIMEOUT, reader.first()).await;
+    let handshake = match first.map_err(|_| ConnectionError::Silent)?? {
+        First::Handshake(frame) => frame,
+        First::Word(word) => {
+            let answer = znode.send(FourLetterWord(word)).await?;
+            write.write_all(answer.as_bytes()).await?;
+            write.shutdown().await?;
+            return Ok(());
+        }
+        First::End => return Ok(()),
     };
     let request = ConnectRequest::decode(handshake)?;
     let (outbox, waiting, gate) = outbox();
@@ -152,6 +160,13 @@ async fn write_all(
     Ok(())
 }
 
+/// How a connection begins.
+enum First {
+    Handshake(Bytes),
+    Word(Word),
+    End,
+}
+
 struct Reader<'a> {
     read: ReadHalf<'a>,
     buffer: BytesMut,
@@ -159,16 +174,21 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Looks at the first four bytes: a word is longer than any frame could be.
-    async fn four_letter_word(&mut self) -> io::Result<Option<Word>> {
-        loop {
-            if let Some(&first) = self.buffer.first_chunk::<4>() {
-                return Ok(Word::parse(first));
-            }
+    /// Looks at the first four bytes: as a length, a word would be longer than any frame.
+    async fn first(&mut self) -> Result<First, ConnectionError> {
+        while self.buffer.len() < 4 {
             if !self.fill().await? {
-                return Ok(None);
+                return Ok(First::End);
             }
         }
+        let word = self
+            .buffer
+            .first_chunk()
+            .and_then(|&first| Word::parse(first));
+        Ok(match word {
+            Some(word) => First::Word(word),
+            None => self.frame().await?.map_or(First::End, First::Handshake),
+        })
     }
 
     /// Returns the next frame; `None` at the end of the stream, also inside of a frame.

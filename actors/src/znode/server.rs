@@ -80,14 +80,9 @@ pub enum CoordinationError {
     /// The store does not open, or the last write failed.
     #[error("the coordination store: {0}")]
     Store(#[from] StoreError),
-    /// The store opens, but what it has is no tree.
-    #[error("the coordination store in {}: {source}", path.display())]
-    Contents {
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong.
-        source: ContentsError,
-    },
+    /// What is stored is no tree.
+    #[error("the coordination store: {0}")]
+    Contents(#[from] ContentsError),
     /// A thread of the service died.
     #[error("the coordination service died")]
     Died,
@@ -103,31 +98,36 @@ pub struct Coordination {
 impl Coordination {
     /// Opens the store, listens and serves. The actor lives on the calling thread, connections on those of the gateway.
     pub async fn start(config: ZnodeConfig, runtime: &Runtime) -> Result<Self, CoordinationError> {
-        let directory = config.data_dir.clone();
-        let (store, contents) = tokio::task::spawn_blocking(move || SledStore::open(&directory))
+        let (directory, timeouts) = (config.data_dir.clone(), config.timeouts());
+        let now = Now::of(runtime.clock.as_ref());
+        let open = move || {
+            SledStore::open(&directory, |contents| {
+                Service::restore(contents, timeouts, now)
+            })
+        };
+        let (store, service) = tokio::task::spawn_blocking(open)
             .await
             .map_err(|_| CoordinationError::Died)??;
-        Self::start_with(config, runtime, Box::new(store), contents).await
+        Self::serve(config, runtime, Box::new(store), service).await
     }
 
-    /// Serves what another store has.
+    /// Serves a tree that is kept in another store, an empty one.
     pub async fn start_with(
         config: ZnodeConfig,
         runtime: &Runtime,
         store: Box<dyn ZnodeStore>,
-        contents: Contents,
     ) -> Result<Self, CoordinationError> {
-        let now = Now {
-            wall_ms: runtime.clock.now_ms(),
-            monotonic_ms: i64::try_from(runtime.clock.monotonic().as_millis()).unwrap_or(i64::MAX),
-        };
-        let service = Service::restore(&contents, config.timeouts(), now).map_err(|source| {
-            CoordinationError::Contents {
-                path: config.data_dir.clone(),
-                source,
-            }
-        })?;
-        drop(contents);
+        let now = Now::of(runtime.clock.as_ref());
+        let service = Service::restore(&Contents::new(), config.timeouts(), now)?;
+        Self::serve(config, runtime, store, service).await
+    }
+
+    async fn serve(
+        config: ZnodeConfig,
+        runtime: &Runtime,
+        store: Box<dyn ZnodeStore>,
+        service: Service,
+    ) -> Result<Self, CoordinationError> {
         let listeners = listen(&config).await?;
         let local_addrs: Vec<_> = listeners
             .iter()
@@ -252,6 +252,7 @@ impl Acceptor {
 
     fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let address = peer.ip().to_canonical();
+        let peer = SocketAddr::new(address, peer.port());
         {
             let mut counts = self.counts();
             let count = counts.entry(address).or_default();

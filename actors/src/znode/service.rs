@@ -17,6 +17,7 @@ use super::transaction::{self, Effects};
 use super::tree::{Tree, TreeError};
 use super::watches::Watches;
 use super::{acl, store::Contents};
+use crate::runtime::Clock;
 
 /// The time, by both clocks, in milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +26,16 @@ pub struct Now {
     pub wall_ms: i64,
     /// Since some moment; never goes back.
     pub monotonic_ms: i64,
+}
+
+impl Now {
+    /// Reads both clocks.
+    pub fn of(clock: &dyn Clock) -> Self {
+        Self {
+            wall_ms: clock.now_ms(),
+            monotonic_ms: i64::try_from(clock.monotonic().as_millis()).unwrap_or(i64::MAX),
+        }
+    }
 }
 
 /// One connected client.

@@ -33,40 +33,42 @@ pub struct SledStore {
 }
 
 impl SledStore {
-    /// Opens or creates the store; returns it with all that it keeps.
+    /// Opens or creates the store; returns it with what `read` makes of its contents.
     ///
-    /// A database that cannot be read, or lags behind the snapshot, is put aside and rebuilt from the snapshot. The
-    /// zxid then jumps ahead, because transactions after the snapshot may be lost and their numbers must not come twice.
-    pub fn open(directory: &Path) -> Result<(Self, Contents), StoreError> {
+    /// A database that sled or `read` cannot read, or that lags behind the snapshot, is put aside and rebuilt from the
+    /// snapshot. The zxid then jumps ahead, because transactions after the snapshot may be lost and their numbers must
+    /// not come twice.
+    pub fn open<T, E: std::fmt::Display>(
+        directory: &Path,
+        read: impl Fn(&Contents) -> Result<T, E>,
+    ) -> Result<(Self, T), StoreError> {
         std::fs::create_dir_all(directory).map_err(|source| io_error(directory, source))?;
         let lock = lock(directory)?;
         let path = directory.join("db");
         let saved = snapshot::read(&directory.join("snapshot"));
-        let (database, contents) = match open_database(&path) {
-            Ok((database, contents)) => match (outdated(&contents, &saved), saved) {
-                (true, Ok(Some(saved))) => {
-                    drop(database);
-                    rebuild(directory, &path, "it lags behind the snapshot", saved)?
-                }
-                (_, saved) => {
-                    if let Err(error) = saved {
-                        tracing::warn!(directory = %directory.display(), %error, "the coordination snapshot cannot be read; the next one replaces it");
-                    }
-                    (database, contents)
-                }
-            },
+        let opened = open_database(&path).and_then(|(database, contents)| {
+            if lags(&contents, &saved) {
+                return Err(Unopened::Corrupt("it lags behind the snapshot".into()));
+            }
+            let state = read(&contents).map_err(|error| Unopened::Corrupt(error.to_string()))?;
+            Ok((database, contents.len(), state))
+        });
+        let (database, records, state) = match opened {
+            Ok(opened) => opened,
             Err(Unopened::Refused(error)) => return Err(error),
-            Err(Unopened::Corrupt(reason)) => match saved {
-                Ok(Some(saved)) => rebuild(directory, &path, &reason, saved)?,
-                // The first transaction is acknowledged after the first snapshot: none was.
-                Ok(None) => rebuild(directory, &path, &reason, Contents::new())?,
-                Err(error) => {
-                    return Err(StoreError::Lost {
-                        path: directory.into(),
-                        reason: format!("{reason}; {error}"),
-                    });
-                }
-            },
+            Err(Unopened::Corrupt(reason)) => {
+                let lost = |reason| StoreError::Lost {
+                    path: directory.into(),
+                    reason,
+                };
+                // The first transaction is acknowledged after the first snapshot: without one, none was.
+                let saved = saved
+                    .map_err(|error| lost(format!("{reason}; {error}")))?
+                    .unwrap_or_default();
+                let (database, contents) = rebuild(directory, &path, &reason, saved)?;
+                let state = read(&contents).map_err(|error| lost(error.to_string()))?;
+                (database, contents.len(), state)
+            }
         };
         let file_path = path.join("db");
         let file = File::open(&file_path).map_err(|source| io_error(&file_path, source))?;
@@ -75,11 +77,11 @@ impl SledStore {
             database,
             file,
             unsaved: 0,
-            records: contents.len() as u64,
+            records: records as u64,
             has_snapshot: directory.join("snapshot").exists(),
             _lock: lock,
         };
-        Ok((store, contents))
+        Ok((store, state))
     }
 
     fn database_error(&self, source: sled::Error) -> StoreError {
@@ -198,8 +200,17 @@ fn zxid(contents: &Contents) -> Option<i64> {
     contents.get(ZXID).and_then(|value| decode_zxid(value))
 }
 
-fn outdated(contents: &Contents, saved: &io::Result<Option<Contents>>) -> bool {
-    matches!(saved, Ok(Some(saved)) if zxid(saved) > zxid(contents))
+/// Tells whether the snapshot is newer. sled drops what it takes for a torn end without a word, in the worst case
+/// everything, so an empty database beside a snapshot that cannot be read is as suspicious.
+fn lags(contents: &Contents, saved: &io::Result<Option<Contents>>) -> bool {
+    match saved {
+        Ok(Some(saved)) => zxid(saved) > zxid(contents),
+        Ok(None) => false,
+        Err(error) => {
+            tracing::warn!(%error, "the coordination snapshot cannot be read");
+            contents.is_empty()
+        }
+    }
 }
 
 /// Puts the database aside and fills a new one from a snapshot.
@@ -254,5 +265,153 @@ fn io_error(path: &Path, source: io::Error) -> StoreError {
     StoreError::Io {
         path: path.into(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(directory: &Path) -> Result<(SledStore, Contents), StoreError> {
+        SledStore::open(directory, |contents| Ok::<_, String>(contents.clone()))
+    }
+
+    fn batch(zxid: i64, key: &'static str, value: &'static str) -> Batch {
+        let mut batch = Batch::new(zxid);
+        let value = Some(Bytes::from_static(value.as_bytes()));
+        batch
+            .entries
+            .insert(Bytes::from_static(key.as_bytes()), value);
+        batch
+    }
+
+    /// Copies what is on disk while the store is open: what a killed process leaves.
+    fn killed(directory: &Path) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        let mut open = vec![PathBuf::new()];
+        while let Some(below) = open.pop() {
+            std::fs::create_dir_all(copy.path().join(&below)).unwrap();
+            for entry in std::fs::read_dir(directory.join(&below)).unwrap() {
+                let entry = entry.unwrap();
+                let path = below.join(entry.file_name());
+                if entry.file_type().unwrap().is_dir() {
+                    open.push(path);
+                } else {
+                    std::fs::copy(entry.path(), copy.path().join(path)).unwrap();
+                }
+            }
+        }
+        copy
+    }
+
+    fn three_commits() -> (tempfile::TempDir, SledStore) {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, contents) = open(directory.path()).unwrap();
+        assert!(contents.is_empty());
+        store.commit(batch(1, "first", "1")).unwrap();
+        store.commit(batch(2, "second", "2")).unwrap();
+        store.snapshot().unwrap();
+        store.commit(batch(3, "third", "3")).unwrap();
+        (directory, store)
+    }
+
+    #[test]
+    fn what_was_committed_is_there_after_a_kill() {
+        let (directory, _store) = three_commits();
+        let copy = killed(directory.path());
+        let (_, contents) = open(copy.path()).unwrap();
+        assert_eq!(contents.get(&b"third"[..]), Some(&Bytes::from_static(b"3")));
+        assert_eq!((contents.len(), zxid(&contents)), (4, Some(3)));
+    }
+
+    #[test]
+    fn a_directory_has_one_store() {
+        let (directory, store) = three_commits();
+        let second = open(directory.path());
+        assert!(matches!(second, Err(StoreError::InUse(_))));
+        drop(store);
+        assert!(open(directory.path()).is_ok());
+    }
+
+    fn damage(directory: &Path, how: impl Fn(&Path)) {
+        for entry in std::fs::read_dir(directory.join("db")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                how(&path);
+            }
+        }
+    }
+
+    #[test]
+    fn a_garbled_database_is_rebuilt_from_the_snapshot() {
+        let (directory, store) = three_commits();
+        drop(store);
+        damage(directory.path(), |path| {
+            let length = std::fs::metadata(path).unwrap().len();
+            let garbage = (0..length)
+                .map(|at| (at * 31 % 251) as u8)
+                .collect::<Vec<_>>();
+            std::fs::write(path, garbage).unwrap();
+        });
+        let (mut store, contents) = open(directory.path()).unwrap();
+        assert_eq!(
+            contents.get(&b"second"[..]),
+            Some(&Bytes::from_static(b"2"))
+        );
+        assert_eq!(
+            contents.get(&b"third"[..]),
+            None,
+            "it was after the snapshot"
+        );
+        assert_eq!(zxid(&contents), Some(1 << 32), "no number comes twice");
+        store.commit(batch((1 << 32) + 1, "fourth", "4")).unwrap();
+        drop(store);
+        let (_, contents) = open(directory.path()).unwrap();
+        assert_eq!(contents.len(), 4);
+    }
+
+    #[test]
+    fn a_database_cut_anywhere_opens_with_no_less_than_the_snapshot() {
+        let (directory, store) = three_commits();
+        drop(store);
+        let length = std::fs::metadata(directory.path().join("db/db"))
+            .unwrap()
+            .len();
+        for part in 0..16 {
+            let copy = killed(directory.path());
+            let file = std::fs::OpenOptions::new()
+                .write(true)
+                .open(copy.path().join("db/db"))
+                .unwrap();
+            file.set_len(length * part / 16).unwrap();
+            drop(file);
+            let (_, contents) = open(copy.path()).unwrap();
+            assert!(contents.contains_key(&b"second"[..]), "cut to {part}/16");
+            assert!(zxid(&contents) >= Some(2), "cut to {part}/16");
+        }
+    }
+
+    #[test]
+    fn without_database_and_snapshot_nothing_is_made_up() {
+        let (directory, store) = three_commits();
+        drop(store);
+        damage(directory.path(), |path| {
+            std::fs::write(path, b"garbage").unwrap()
+        });
+        std::fs::write(directory.path().join("snapshot"), b"garbage").unwrap();
+        let lost = open(directory.path()).err().unwrap();
+        assert!(matches!(lost, StoreError::Lost { .. }), "{lost}");
+    }
+
+    #[test]
+    fn contents_that_make_no_sense_are_rebuilt_too() {
+        let (directory, store) = three_commits();
+        drop(store);
+        let picky = |contents: &Contents| match contents.get(&b"third"[..]) {
+            Some(_) => Err("nonsense"),
+            None => Ok(contents.len()),
+        };
+        let (_, records) = SledStore::open(directory.path(), picky).unwrap();
+        assert_eq!(records, 3);
     }
 }

@@ -429,3 +429,7 @@ fn expect_version(actual: i32, expected: i32) -> Result<(), ErrorCode> {
         Err(ErrorCode::BadVersion)
     }
 }
+
+#[cfg(test)]
+#[path = "transaction_tests.rs"]
+mod tests;
