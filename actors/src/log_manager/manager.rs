@@ -46,6 +46,8 @@ pub struct LogManager {
     /// Whether a round of maintenance is under way.
     maintaining: bool,
     pub(super) shutting_down: bool,
+    /// Tells whoever watches over this actor that it stopped of its own will.
+    alive: Option<oneshot::Sender<()>>,
 }
 
 pub(super) async fn open(
@@ -53,13 +55,27 @@ pub(super) async fn open(
     runtime: Runtime,
     storage: Arc<dyn Storage>,
 ) -> Result<LogManagerHandle, OpenError> {
-    let (opening_config, opening_storage) = (config.clone(), storage.clone());
-    let opened = actix_rt::task::spawn_blocking(move || {
-        open_dirs(&opening_config, opening_storage.as_ref())
-    });
+    let (manager, identity, alive) = prepare(config, runtime, storage).await?;
+    let registry = manager.registry.clone();
+    actix_rt::spawn(watch_over(alive));
+    Ok(LogManagerHandle {
+        address: manager.start(),
+        identity: Arc::new(identity),
+        registry,
+    })
+}
+
+/// Opens the directories. The receiver is closed without a word when the manager panics.
+pub(super) async fn prepare(
+    config: Arc<BrokerConfig>,
+    runtime: Runtime,
+    storage: Arc<dyn Storage>,
+) -> Result<(LogManager, Identity, oneshot::Receiver<()>), OpenError> {
+    let (for_opening, files) = (config.clone(), storage.clone());
+    let opened = actix_rt::task::spawn_blocking(move || open_dirs(&for_opening, files.as_ref()));
     let (dirs, offline) = opened.await.map_err(|_| OpenError::Closed)??;
-    let identity = Arc::new(identity_of(&dirs, config.broker_id)?);
-    let registry = Registry::default();
+    let identity = identity_of(&dirs, config.broker_id)?;
+    let (alive, watched) = oneshot::channel();
     let manager = LogManager {
         broker_id: identity.broker_id.or(config.broker_id).unwrap_or(-1),
         config,
@@ -68,17 +84,14 @@ pub(super) async fn open(
         dirs,
         offline,
         replicas: BTreeMap::new(),
-        registry: registry.clone(),
+        registry: Registry::default(),
         checkpoints_changed: false,
         checkpointing: false,
         maintaining: false,
         shutting_down: false,
+        alive: Some(alive),
     };
-    Ok(LogManagerHandle {
-        address: manager.start(),
-        identity,
-        registry,
-    })
+    Ok((manager, identity, watched))
 }
 
 fn open_dirs(
@@ -194,16 +207,23 @@ impl Actor for LogManager {
         let delay_ms = self.config.topic_defaults.file_delete_delay_ms;
         self.remove_later(deleted, delay_ms, ctx);
     }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        // actix also comes here when it drops an actor that panicked.
+        if let Some(alive) = self.alive.take().filter(|_| !std::thread::panicking()) {
+            let _ = alive.send(());
+        }
+    }
 }
 
-impl Drop for LogManager {
-    /// Without it nobody would write checkpoints or make room any more, and nobody would notice. So a panic in it ends
-    /// the process, as hard as kill -9 does, which every log can take.
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("the log manager panicked, the process ends");
-            std::process::abort();
-        }
+/// Ends the process when the manager goes without having stopped, which is what a panic in it looks like.
+///
+/// Without it nobody would write checkpoints or make room any more, and nobody would notice. It ends as hard as kill -9
+/// does, which every log can take.
+async fn watch_over(alive: oneshot::Receiver<()>) {
+    if alive.await.is_err() {
+        tracing::error!("the log manager panicked, the process ends");
+        std::process::abort();
     }
 }
 

@@ -9,6 +9,8 @@ mod log_dir;
 mod manager;
 mod meta;
 mod replicas;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

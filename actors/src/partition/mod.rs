@@ -11,6 +11,10 @@ mod leader;
 mod lookups;
 pub mod messages;
 mod replica;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 mod waiters;
 
