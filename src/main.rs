@@ -2,6 +2,7 @@
 
 mod cli;
 mod lock;
+mod port_holder;
 mod server;
 mod signals;
 

@@ -1,14 +1,24 @@
 //! Starts the broker, says so, and stops it when told to.
 
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::available_parallelism;
 
 use tracing::{info, warn};
+use troupe_actors::broker::{Broker, StartError};
 use troupe_actors::config::BrokerConfig;
 use troupe_actors::config::properties::{self, LoadError};
+use troupe_actors::runtime::{Runtime, SystemClock, ThreadPool};
+use troupe_actors::storage::Disk;
 
 use crate::cli::output;
 use crate::lock::{DirectoryLock, LockError};
+use crate::port_holder::port_holder;
+use crate::signals;
 
 /// What the command line says about the server.
 #[derive(Debug, Default)]
@@ -26,8 +36,12 @@ enum ServerError {
     Config(#[from] LoadError),
     #[error(transparent)]
     Lock(#[from] LockError),
-    #[error("this build has no broker yet")]
-    NoBroker,
+    #[error("{error}{holders}")]
+    Start {
+        error: StartError,
+        /// Who has the ports that are taken.
+        holders: String,
+    },
 }
 
 /// Runs a broker until it is told to stop.
@@ -48,8 +62,128 @@ fn start(options: &ServerOptions) -> Result<(), ServerError> {
         &options.overrides,
     )?;
     report(&config);
-    let _locks = lock_directories(&config)?;
-    Err(ServerError::NoBroker)
+    let locks = lock_directories(&config)?;
+    actix_rt::System::new().block_on(serve(config))?;
+    drop(locks);
+    Ok(())
+}
+
+/// Runs the broker until the first signal; a second one ends the process at once.
+async fn serve(config: BrokerConfig) -> Result<(), ServerError> {
+    let mut termination = signals::Termination::watch();
+    let ports = wanted_ports(&config);
+    let data = data_directories(&config);
+    let runtime = Runtime {
+        clock: Arc::new(SystemClock::new()),
+        gateway: ThreadPool::start(threads(config.num_network_threads)),
+        logs: ThreadPool::start(threads(config.num_io_threads)),
+    };
+    let broker = Broker::start(config, runtime, Arc::new(Disk))
+        .await
+        .map_err(|error| {
+            let holders = if is_address_in_use(&error) {
+                holders(&ports)
+            } else {
+                String::new()
+            };
+            ServerError::Start { error, holders }
+        })?;
+    announce(&broker, &data);
+    termination.signal().await;
+    info!("stopping");
+    tokio::select! {
+        () = broker.stop() => {}
+        () = termination.signal() => {
+            warn!("stopping at once: the next start will check the logs");
+            std::process::exit(1);
+        }
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// More threads than processors would only get into each other's way.
+fn threads(configured: usize) -> usize {
+    configured
+        .min(available_parallelism().map_or(configured, usize::from))
+        .max(1)
+}
+
+/// Says where the broker is and what to do next.
+fn announce(broker: &Broker, data: &str) {
+    let address = |address: &SocketAddr| match address.ip() {
+        ip if ip.is_unspecified() => format!("localhost:{}", address.port()),
+        _ => address.to_string(),
+    };
+    for (_, listener) in &broker.listeners {
+        output::line(format_args!("Kafka protocol on {}", address(listener)));
+    }
+    if let Some(port) = broker.zookeeper_port {
+        output::line(format_args!("ZooKeeper protocol on localhost:{port}"));
+    }
+    let bootstrap = broker
+        .listeners
+        .first()
+        .map(|(_, listener)| address(listener))
+        .unwrap_or_default();
+    output::line(format_args!(
+        "Data in {data}. Next: troupe topics --create --topic demo --bootstrap-server {bootstrap}"
+    ));
+}
+
+fn data_directories(config: &BrokerConfig) -> String {
+    config
+        .log_dirs
+        .iter()
+        .map(|dir| dir.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Lists the ports that the configuration asks for.
+fn wanted_ports(config: &BrokerConfig) -> Vec<u16> {
+    let embedded = config
+        .zookeeper_connect
+        .is_none()
+        .then_some(config.troupe_zookeeper_port);
+    config
+        .listeners
+        .iter()
+        .map(|listener| listener.port)
+        .chain(embedded)
+        .filter(|port| *port != 0)
+        .collect()
+}
+
+/// Returns whether an error comes from a port that is taken.
+fn is_address_in_use(error: &StartError) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Tells which other process listens on which of the ports.
+fn holders(ports: &[u16]) -> String {
+    let own = format!("process {} ", std::process::id());
+    let holder = |port: &u16| {
+        Some((
+            *port,
+            port_holder(*port).filter(|holder| !holder.starts_with(&own))?,
+        ))
+    };
+    ports
+        .iter()
+        .filter_map(holder)
+        .map(|(port, holder)| format!("; port {port} is held by {holder}"))
+        .collect()
 }
 
 /// Says which of the given keys do nothing.

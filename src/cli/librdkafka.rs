@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::config::ClientConfig;
 
+use crate::signals::Termination;
+
 /// Reads `key=value` flags.
 pub(super) fn pairs(flags: &[String]) -> Result<BTreeMap<String, String>, String> {
     let pair = |flag: &String| match flag.split_once('=') {
@@ -74,10 +76,13 @@ pub(super) fn interruption() -> Arc<AtomicBool> {
         else {
             return;
         };
-        runtime.block_on(crate::signals::termination());
-        raised.store(true, Ordering::Relaxed);
-        // The second time there is no more patience.
-        runtime.block_on(crate::signals::termination());
+        runtime.block_on(async {
+            let mut termination = Termination::watch();
+            termination.signal().await;
+            raised.store(true, Ordering::Relaxed);
+            // The second time there is no more patience.
+            termination.signal().await;
+        });
         std::process::exit(130);
     };
     // Without the thread a signal simply ends the process.

@@ -1,6 +1,6 @@
 //! Log lines, on standard error.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
@@ -19,7 +19,9 @@ const SERVER_LEVELS: &str = "warn,troupe=info,troupe_actors=info,troupe_protocol
 
 /// Starts logging for a server.
 pub(crate) fn start_for_server(format: LogFormat) {
+    let colours = io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
+        .with_ansi(colours)
         .with_writer(io::stderr)
         .with_env_filter(filter(SERVER_LEVELS));
     match format {
@@ -31,6 +33,7 @@ pub(crate) fn start_for_server(format: LogFormat) {
 /// Starts logging for a tool, which says little of its own accord.
 pub(crate) fn start_for_tool() {
     tracing_subscriber::fmt()
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
         .with_env_filter(filter("error"))
         .init();

@@ -187,8 +187,10 @@ impl ConsoleConsumerCommand {
             apply(&mut config, read_properties(path)?);
         }
         apply(&mut config, pairs(&self.consumer_properties)?);
-        // A group would need a coordinator; partitions are assigned here.
-        config.remove("group.id");
+        // librdkafka wants the name of a group even where partitions are assigned by hand.
+        config
+            .set("group.id", "console-consumer")
+            .set("enable.auto.commit", "false");
         Ok(config)
     }
 

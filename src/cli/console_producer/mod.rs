@@ -141,8 +141,9 @@ fn produce(command: &ConsoleProducerCommand) -> Result<(), String> {
     let failed = |error: KafkaError| error.to_string();
     let producer: BaseProducer<DeliveryLog> =
         config.create_with_context(DeliveryLog).map_err(failed)?;
-    send_lines(&producer, command, &format)?;
-    producer.flush(Timeout::Never).map_err(failed)
+    // What came before a bad line is sent all the same.
+    let sent = send_lines(&producer, command, &format);
+    producer.flush(Timeout::Never).map_err(failed).and(sent)
 }
 
 impl ConsoleProducerCommand {
