@@ -1,0 +1,262 @@
+//! A whole broker in one process: what it writes into the znodes, and what it makes of what others write there.
+
+#![allow(clippy::expect_used, reason = "a test may panic")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use troupe_actors::broker::Broker;
+use troupe_actors::config::{BrokerConfig, Origin, Values};
+use troupe_actors::runtime::{Runtime, SystemClock};
+use troupe_actors::storage::Disk;
+use troupe_protocol::kafka::StrBytes;
+use troupe_protocol::kafka::api::Request;
+use troupe_protocol::kafka::messages::create_topics_request::CreatableTopic;
+use troupe_protocol::kafka::messages::describe_configs_request::DescribeConfigsResource;
+use troupe_protocol::kafka::messages::metadata_request::MetadataRequestTopic;
+use troupe_protocol::kafka::messages::metadata_response::MetadataResponseTopic;
+use troupe_protocol::kafka::messages::{
+    CreateTopicsRequest, DescribeConfigsRequest, MetadataRequest, TopicName,
+};
+use zookeeper_client::{Acls, Client, CreateMode};
+
+/// A broker on free ports with its data in `dir`.
+async fn start(dir: &Path) -> Broker {
+    let mut values = Values::default();
+    for (name, value) in [
+        ("log.dirs", dir.join("logs").display().to_string()),
+        ("listeners", "PLAINTEXT://127.0.0.1:0".to_owned()),
+        ("troupe.zookeeper.port", "0".to_owned()),
+        (
+            "troupe.zookeeper.data.dir",
+            dir.join("znodes").display().to_string(),
+        ),
+    ] {
+        values.set(name, value, Origin::Override);
+    }
+    let config = BrokerConfig::from_values(values).expect("a good configuration");
+    let runtime = Runtime::single_threaded(Arc::new(SystemClock::new()));
+    Broker::start(config, runtime, Arc::new(Disk))
+        .await
+        .expect("the broker starts")
+}
+
+async fn zookeeper(broker: &Broker) -> Client {
+    let port = broker.zookeeper_port.expect("coordination is embedded");
+    Client::connect(&format!("127.0.0.1:{port}"))
+        .await
+        .expect("coordination answers")
+}
+
+/// Asks the broker something.
+async fn call<R: Request>(broker: &Broker, version: i16, request: R) -> R::Response {
+    let (_, addr) = broker.listeners.first().expect("a listener");
+    let mut stream = TcpStream::connect(addr).await.expect("the broker listens");
+    let flexible = R::KEY
+        .first_flexible()
+        .is_some_and(|first| version >= first);
+    let mut frame = BytesMut::new();
+    frame.extend_from_slice(&(R::KEY as i16).to_be_bytes());
+    frame.extend_from_slice(&version.to_be_bytes());
+    frame.extend_from_slice(&7i32.to_be_bytes());
+    frame.extend_from_slice(&(-1i16).to_be_bytes());
+    if flexible {
+        frame.extend_from_slice(&[0]);
+    }
+    request
+        .encode(version, &mut frame)
+        .expect("an encodable request");
+    let size = u32::try_from(frame.len()).expect("a small request");
+    stream.write_u32(size).await.expect("written");
+    stream.write_all(&frame).await.expect("written");
+    let size = stream.read_u32().await.expect("an answer");
+    let mut answer = vec![0; usize::try_from(size).expect("a small answer")];
+    stream
+        .read_exact(&mut answer)
+        .await
+        .expect("the whole answer");
+    let mut answer = Bytes::from(answer);
+    assert_eq!(answer.get_i32(), 7, "correlation id");
+    if flexible {
+        answer.advance(1);
+    }
+    R::decode_response(version, answer).expect("a decodable answer")
+}
+
+async fn create(broker: &Broker, name: &'static str, partitions: i32) {
+    let topic = CreatableTopic::default()
+        .with_name(TopicName(StrBytes::from_static_str(name)))
+        .with_num_partitions(partitions)
+        .with_replication_factor(1);
+    let request = CreateTopicsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(1_000);
+    let response = call(broker, 7, request).await;
+    assert_eq!(response.topics[0].error_code, 0, "{:?}", response.topics[0]);
+}
+
+async fn describe(broker: &Broker, name: &'static str) -> MetadataResponseTopic {
+    let topic =
+        MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str(name))));
+    let request = MetadataRequest::default()
+        .with_topics(Some(vec![topic]))
+        .with_allow_auto_topic_creation(false);
+    call(broker, 12, request).await.topics.remove(0)
+}
+
+/// Waits until the broker has taken up what was written behind its back.
+async fn until<F: Future<Output = bool>>(what: &str, check: impl Fn() -> F) {
+    let patience = async {
+        while !check().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), patience)
+        .await
+        .unwrap_or_else(|_| panic!("never happened: {what}"));
+}
+
+#[actix_rt::test]
+async fn the_znodes_are_those_of_kafka() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    create(&broker, "t", 2).await;
+    let client = zookeeper(&broker).await;
+    let read = async |path: &str| {
+        let (data, stat) = client.get_data(path).await.expect(path);
+        let value: serde_json::Value = serde_json::from_slice(&data).expect(path);
+        (value, stat)
+    };
+    let (registration, stat) = read("/brokers/ids/0").await;
+    assert_ne!(stat.ephemeral_owner, 0);
+    assert_eq!(registration["host"], "127.0.0.1");
+    let port = broker.listeners[0].1.port();
+    assert_eq!(registration["port"], port);
+    assert_eq!(
+        registration["endpoints"][0],
+        format!("PLAINTEXT://127.0.0.1:{port}")
+    );
+    let (topic, _) = read("/brokers/topics/t").await;
+    assert_eq!(topic["partitions"]["1"], serde_json::json!([0]));
+    assert_eq!(topic["topic_id"].as_str().map(str::len), Some(22));
+    let (state, _) = read("/brokers/topics/t/partitions/1/state").await;
+    assert_eq!(state["leader"], 0);
+    assert_eq!(state["isr"], serde_json::json!([0]));
+    assert_eq!(read("/controller").await.0["brokerid"], 0);
+    assert_eq!(
+        read("/config/topics/t").await.0["config"],
+        serde_json::json!({})
+    );
+    drop(client);
+    broker.stop().await;
+}
+
+#[actix_rt::test]
+async fn topics_survive_a_restart_under_a_new_leadership() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    create(&broker, "t", 3).await;
+    let before = describe(&broker, "t").await;
+    broker.stop().await;
+    let broker = start(dir.path()).await;
+    let after = describe(&broker, "t").await;
+    assert_eq!(after.topic_id, before.topic_id);
+    assert_eq!(after.partitions.len(), 3);
+    for (before, after) in before.partitions.iter().zip(&after.partitions) {
+        assert_eq!(after.error_code, 0);
+        assert_eq!(after.leader_epoch, before.leader_epoch + 1);
+    }
+    broker.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_topic_that_an_old_tool_writes_is_served_and_gets_its_id_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    let client = zookeeper(&broker).await;
+    let open = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    let assignment = br#"{"version":1,"partitions":{"0":[0]}}"#;
+    client
+        .create("/brokers/topics/old", assignment, &open)
+        .await
+        .unwrap();
+    until("the topic has a leader", async || {
+        describe(&broker, "old").await.error_code == 0
+    })
+    .await;
+    let topic = describe(&broker, "old").await;
+    assert!(!topic.topic_id.is_nil());
+    let (data, _) = client.get_data("/brokers/topics/old").await.unwrap();
+    assert!(String::from_utf8(data).unwrap().contains("topic_id"));
+    drop(client);
+    broker.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_topic_that_a_tool_marks_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    create(&broker, "t", 1).await;
+    let client = zookeeper(&broker).await;
+    let open = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    client
+        .create("/admin/delete_topics/t", b"", &open)
+        .await
+        .unwrap();
+    until("the topic is gone", async || {
+        describe(&broker, "t").await.error_code == 3
+    })
+    .await;
+    for path in [
+        "/brokers/topics/t",
+        "/config/topics/t",
+        "/admin/delete_topics/t",
+    ] {
+        until(path, async || {
+            client.check_stat(path).await.unwrap().is_none()
+        })
+        .await;
+    }
+    create(&broker, "t", 1).await;
+    drop(client);
+    broker.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_configuration_that_a_tool_of_2015_changes_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    create(&broker, "t", 1).await;
+    let client = zookeeper(&broker).await;
+    let config = br#"{"version":1,"config":{"retention.ms":"60000"}}"#;
+    client
+        .set_data("/config/topics/t", config, None)
+        .await
+        .unwrap();
+    let notice = CreateMode::PersistentSequential.with_acls(Acls::anyone_all());
+    client
+        .create("/config/changes/config_change_", br#""t""#, &notice)
+        .await
+        .unwrap();
+    until("the value counts", async || {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(StrBytes::from_static_str("t"))
+            .with_configuration_keys(Some(vec![StrBytes::from_static_str("retention.ms")]));
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let found = call(&broker, 4, request)
+            .await
+            .results
+            .remove(0)
+            .configs
+            .remove(0);
+        found.value.as_deref() == Some("60000") && found.config_source == 1
+    })
+    .await;
+    drop(client);
+    broker.stop().await;
+}
