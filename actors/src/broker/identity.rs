@@ -72,7 +72,7 @@ pub(super) async fn settle(
         });
     }
     Ok(Identity {
-        broker_id: broker_id(client, config, stored.broker_id).await?,
+        broker_id: broker_id(client, config, stored.broker_id, embedded).await?,
         cluster_id: found.into(),
     })
 }
@@ -103,12 +103,15 @@ async fn broker_id(
     client: &CoordinationClient,
     config: &BrokerConfig,
     stored: Option<BrokerId>,
+    embedded: bool,
 ) -> Result<BrokerId, IdentityError> {
     match (config.broker_id, stored) {
         (Some(configured), Some(stored)) if configured != stored => {
             Err(IdentityError::BrokerId { stored, configured })
         }
         (Some(id), _) | (None, Some(id)) => Ok(id),
+        // Whoever brings his own coordination is the first broker, and handouts call that one 0.
+        (None, None) if embedded => Ok(0),
         (None, None) if config.broker_id_generation_enable => {
             // Every write counts up the node's version: that is the sequence.
             let stat = client.set(paths::BROKER_SEQUENCE, b"", None).await?;
