@@ -156,13 +156,14 @@ impl<S: Service> Connection<S> {
         stop: &CancellationToken,
     ) -> Result<std::convert::Infallible, Closed> {
         let idle = tokio::time::sleep(self.max_idle);
-        tokio::pin!(idle);
+        let stopped = stop.cancelled();
+        tokio::pin!(idle, stopped);
         let mut last_active = Instant::now();
         loop {
             let event = tokio::select! {
                 biased;
                 outcome = next_answer(&mut self.in_flight), if !self.in_flight.is_empty() => Event::Answer(outcome),
-                () = stop.cancelled() => Event::Stop,
+                () = &mut stopped => Event::Stop,
                 frame = self.reader.next(), if self.in_flight.len() < MAX_IN_FLIGHT => Event::Frame(frame?),
                 () = &mut idle => Event::Timer,
             };

@@ -402,3 +402,152 @@ fn first_error(response: &ProduceResponse) -> Option<String> {
             )
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use troupe_protocol::kafka::records::batch::Batch;
+    use troupe_protocol::kafka::records::builder::BatchBuilder;
+    use troupe_protocol::kafka::records::record::Record;
+
+    use super::*;
+
+    fn batch(builder: BatchBuilder) -> BytesMut {
+        let record = Record {
+            offset: 0,
+            timestamp: 1_000,
+            key: Some(Bytes::from_static(b"key")),
+            value: Some(Bytes::from(vec![b'v'; 500])),
+            headers: Vec::new(),
+        };
+        builder.build_from(&[record]).expect("a batch")
+    }
+
+    fn refusal(records: Option<BytesMut>, config: &TopicConfig) -> ErrorCode {
+        prepare(records, config, 11, 2_000)
+            .expect_err("refused")
+            .code
+    }
+
+    #[test]
+    fn acks_are_none_one_or_all() {
+        let meanings = [
+            (0, Some(Acks::None)),
+            (1, Some(Acks::Leader)),
+            (-1, Some(Acks::All)),
+            (2, None),
+            (-2, None),
+        ];
+        for (sent, means) in meanings {
+            assert_eq!(acks(sent), means, "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_partial_entry_behind_the_batch_is_cut_off() {
+        let sent = batch(BatchBuilder::new());
+        let mut with_tail = sent.clone();
+        with_tail.extend_from_slice(&[0; 7]);
+        let (stored, header) =
+            prepare(Some(with_tail), &TopicConfig::default(), 11, 2_000).expect("taken");
+        assert_eq!((stored.len(), stored), (header.size, sent));
+    }
+
+    #[test]
+    fn the_codec_of_the_topic_wins() {
+        let config = TopicConfig {
+            compression_type: CompressionType::Gzip,
+            ..TopicConfig::default()
+        };
+        let (stored, header) =
+            prepare(Some(batch(BatchBuilder::new())), &config, 11, 2_000).expect("taken");
+        assert!(
+            header
+                .attributes
+                .compression()
+                .is_ok_and(|codec| codec == Compression::Gzip)
+        );
+        let stored = Batch::parse(&stored).expect("a batch");
+        assert!(stored.check_crc().is_ok());
+        assert_eq!(*stored.header(), header);
+    }
+
+    #[test]
+    fn what_does_not_fit_the_topic_is_refused() {
+        let config = TopicConfig::default();
+        assert_eq!(refusal(None, &config), ErrorCode::InvalidRecord);
+        assert_eq!(
+            refusal(
+                Some(batch(
+                    BatchBuilder::new().producer(1, 0, 0).transactional(true)
+                )),
+                &config
+            ),
+            ErrorCode::InvalidTxnState
+        );
+        let small = TopicConfig {
+            max_message_bytes: 100,
+            ..config.clone()
+        };
+        assert_eq!(
+            refusal(Some(batch(BatchBuilder::new())), &small),
+            ErrorCode::MessageTooLarge
+        );
+        let short = TopicConfig {
+            segment_bytes: 100,
+            ..config
+        };
+        assert_eq!(
+            refusal(Some(batch(BatchBuilder::new())), &short),
+            ErrorCode::RecordListTooLarge
+        );
+    }
+
+    #[actix_rt::test]
+    async fn acknowledgements_are_waited_for_until_the_deadline() {
+        tokio::time::pause();
+        let deadline = Some(Instant::now() + Duration::from_secs(30));
+        let (reply, answer) = oneshot::channel();
+        assert_eq!(
+            appended(answer, deadline).await,
+            Err(ErrorCode::RequestTimedOut)
+        );
+        assert!(reply.is_closed());
+        let (reply, answer) = oneshot::channel();
+        drop(reply);
+        assert_eq!(
+            appended(answer, deadline).await,
+            Err(ErrorCode::KafkaStorageError)
+        );
+        // An answer that is there counts although the deadline has passed.
+        let (reply, answer) = oneshot::channel();
+        let done = Appended {
+            base_offset: 5,
+            log_append_time_ms: -1,
+            log_start_offset: 0,
+        };
+        reply.send(Ok(done)).expect("somebody waits");
+        assert_eq!(appended(answer, deadline).await, Ok(done));
+    }
+
+    #[test]
+    fn a_silent_producer_s_failure_is_named() {
+        let partitions = vec![
+            ProducePartitionResponse::appended(0, 1, -1, 0),
+            ProducePartitionResponse::failed(1, ErrorCode::MessageTooLarge),
+        ];
+        let topic = ProduceTopicResponse {
+            name: "t".to_owned(),
+            topic_id: Uuid::nil(),
+            partitions,
+        };
+        let response = ProduceResponse {
+            topics: vec![topic],
+            ..ProduceResponse::default()
+        };
+        assert!(
+            first_error(&response).is_some_and(|told| told.ends_with("t-1: MESSAGE_TOO_LARGE"))
+        );
+        assert_eq!(first_error(&ProduceResponse::default()), None);
+    }
+}
