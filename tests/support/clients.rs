@@ -95,6 +95,11 @@ impl Producer {
         self.inner.context().0.lock().unwrap().clone()
     }
 
+    /// How many deliveries have come so far.
+    pub fn delivered_count(&self) -> usize {
+        self.inner.context().0.lock().unwrap().len()
+    }
+
     /// Waits for every record's delivery and returns them in the order of sending.
     pub fn flush(&self) -> Vec<Delivery> {
         self.inner

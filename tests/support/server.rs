@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::MetadataRequest;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::java::{Kafka, Release};
@@ -185,6 +186,13 @@ impl Server {
         self.process.take().expect("the server runs").terminate()
     }
 
+    /// Sends the broker a signal that ends it, and waits until it has.
+    pub fn signal(&mut self, signal: Signal) -> Output {
+        let process = self.process.take().expect("the server runs");
+        process.signal(signal);
+        process.finish()
+    }
+
     /// Starts the broker again after [`Server::kill`] or [`Server::terminate`], on the same ports and data.
     pub fn restart(&mut self) {
         let deadline = Instant::now() + HANG_GUARD;
@@ -312,7 +320,7 @@ pub fn troupe() -> Command {
 }
 
 /// Reads the ports of the Kafka and ZooKeeper listeners off the lines that the server prints when it is ready.
-fn announced_ports(stdout: &str) -> Option<(u16, u16)> {
+pub fn announced_ports(stdout: &str) -> Option<(u16, u16)> {
     // A line without its end may lack the last digits of the port.
     let whole = &stdout[..=stdout.rfind('\n')?];
     Some((

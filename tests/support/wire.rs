@@ -20,7 +20,12 @@ pub struct Wire {
 
 impl Wire {
     pub fn connect(server: &Server) -> Wire {
-        let stream = TcpStream::connect(("127.0.0.1", server.port())).expect("the server listens");
+        Wire::connect_to("127.0.0.1", server.port())
+    }
+
+    /// Connects to an address that may not be the one the harness uses.
+    pub fn connect_to(host: &str, port: u16) -> Wire {
+        let stream = TcpStream::connect((host, port)).expect("the server listens");
         stream.set_read_timeout(Some(HANG_GUARD)).unwrap();
         stream.set_write_timeout(Some(HANG_GUARD)).unwrap();
         stream.set_nodelay(true).unwrap();
