@@ -124,7 +124,10 @@ impl Partition {
             self.replica
                 .set_last_stable_offset(log.last_stable_offset(high_watermark));
         }
-        self.progress.send_replace(self.replica.progress());
+        let now = self.replica.progress();
+        // Who waits for records is not woken when nothing changed.
+        self.progress
+            .send_if_modified(|published| std::mem::replace(published, now) != now);
         let reached = self.replica.high_watermark();
         while let Some((_, waiter)) = self.by_high_watermark.release(reached) {
             let answer = self.replica.check_replicated().map(|()| waiter.appended);
