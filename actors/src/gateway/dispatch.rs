@@ -15,7 +15,7 @@ use super::connection::{Outcome, Pending, Refused, Service, Work};
 use super::fetch_session::FetchSessions;
 use super::handlers::{
     api_versions, cluster, configs, delete_records, describe_producers, fetch, init_producer_id,
-    list_offsets, metadata, offset_for_leader_epoch, produce, topics,
+    list_offsets, log_dirs, metadata, offset_for_leader_epoch, produce, topics,
 };
 use super::request::RequestContext;
 use crate::broker::BrokerContext;
@@ -38,6 +38,7 @@ fn rows() -> Vec<Row> {
         api(0..=4, offset_for_leader_epoch::handle),
         api(0..=4, configs::describe),
         api(0..=2, configs::alter),
+        api(0..=4, log_dirs::describe),
         api(0..=3, topics::create_partitions),
         api(0..=1, configs::alter_incrementally),
         api(0..=2, cluster::describe),

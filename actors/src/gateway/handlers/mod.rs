@@ -10,6 +10,7 @@ pub(crate) mod fetch;
 pub(crate) mod init_producer_id;
 mod leaders;
 pub(crate) mod list_offsets;
+pub(crate) mod log_dirs;
 pub(crate) mod metadata;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
