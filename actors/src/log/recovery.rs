@@ -496,7 +496,7 @@ fn refuse_older_formats(file: &dyn crate::storage::StorageFile, position: u64) -
 }
 
 /// Computes the CRC-32 (IEEE) that messages of magic 0 and 1 have. Slow, and needed for one message of a log at most.
-fn crc32(bytes: &[u8]) -> u32 {
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
         crc ^= u32::from(*byte);

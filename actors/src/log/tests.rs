@@ -124,3 +124,244 @@ fn rolls_by_bytes() {
         "a read stays in its segment"
     );
 }
+
+#[test]
+fn an_expired_active_segment_goes_too() {
+    let config = LogConfig {
+        retention_ms: 100,
+        ..small()
+    };
+    let (mut log, _) = Rig::new(config).open();
+    for timestamp in [1_000, 1_050] {
+        append(
+            &mut log,
+            BatchSpec {
+                timestamp,
+                ..BatchSpec::default()
+            },
+        );
+    }
+    assert!(log.delete_expired(1_150, 2).unwrap().deleted.is_empty());
+    assert!(
+        log.delete_expired(9_999, 1).unwrap().deleted.is_empty(),
+        "only below the high watermark"
+    );
+    let expired = log.delete_expired(1_151, 2).unwrap();
+    assert_eq!(expired.deleted.len(), 1);
+    assert_eq!(expired.deleted[0].reason, Reason::Time);
+    assert!(
+        expired.deleted[0]
+            .files
+            .iter()
+            .all(|file| file.to_str().unwrap().ends_with(".deleted"))
+    );
+    assert_eq!(
+        (
+            log.log_start_offset(),
+            log.log_end_offset(),
+            log.segment_count()
+        ),
+        (2, 2, 1)
+    );
+    append(
+        &mut log,
+        BatchSpec {
+            timestamp: 2_000,
+            ..BatchSpec::default()
+        },
+    );
+    assert_eq!(log.log_end_offset(), 3);
+}
+
+#[test]
+fn a_timestamp_in_the_future_is_named_as_the_reason_to_keep() {
+    let (mut log, _) = Rig::new(LogConfig {
+        retention_ms: 100,
+        ..small()
+    })
+    .open();
+    append(
+        &mut log,
+        BatchSpec {
+            timestamp: 5_000,
+            ..BatchSpec::default()
+        },
+    );
+    let expired = log.delete_expired(2_000, 1).unwrap();
+    assert!(expired.deleted.is_empty());
+    assert_eq!(expired.kept_for_future_timestamp, Some((0, 5_000)));
+}
+
+#[test]
+fn without_the_delete_policy_only_what_lies_below_the_start_goes() {
+    let config = LogConfig {
+        retention_ms: 1,
+        retention_bytes: 0,
+        cleanup_delete: false,
+        ..small()
+    };
+    let (mut log, _) = Rig::new(config).open();
+    for _ in 0..9 {
+        append(
+            &mut log,
+            BatchSpec {
+                value_len: 200,
+                ..BatchSpec::default()
+            },
+        );
+    }
+    assert!(log.delete_expired(99_999, 9).unwrap().deleted.is_empty());
+    assert!(log.raise_log_start(4).unwrap());
+    let deleted = log.delete_expired(99_999, 9).unwrap().deleted;
+    assert_eq!(
+        deleted
+            .iter()
+            .map(|segment| segment.reason)
+            .collect::<Vec<_>>(),
+        [Reason::LogStart]
+    );
+    assert_eq!(log.log_start_offset(), 4);
+}
+
+#[test]
+fn rolls_by_time() {
+    let (mut log, _) = Rig::new(LogConfig {
+        segment_ms: 100,
+        ..small()
+    })
+    .open();
+    let mut at = |timestamp| {
+        append(
+            &mut log,
+            BatchSpec {
+                timestamp,
+                ..BatchSpec::default()
+            },
+        )
+        .rolled
+    };
+    assert_eq!(
+        [at(1_000), at(1_100), at(1_101), at(1_050)],
+        [false, false, true, false]
+    );
+}
+
+#[test]
+fn offsets_before_a_time_descend() {
+    let rig = Rig::new(small());
+    let (mut log, _) = rig.open();
+    for number in 0..9 {
+        rig.storage.set_now_ms(1_000 + number);
+        append(
+            &mut log,
+            BatchSpec {
+                value_len: 200,
+                ..BatchSpec::default()
+            },
+        );
+    }
+    let before = |timestamp, max_num| log.offsets_before(timestamp, 9, max_num, 5_000).unwrap();
+    assert_eq!(before(-1, 10), [9, 6, 3, 0]);
+    assert_eq!(before(-1, 1), [9]);
+    assert_eq!(before(-2, 10), [0]);
+    assert_eq!(before(1_005, 10), [3, 0]);
+    assert_eq!(before(1_001, 10), [] as [i64; 0]);
+    assert_eq!(before(6_000, 2), [9, 6]);
+}
+
+#[test]
+fn the_largest_timestamp_is_found() {
+    let (mut log, _) = Rig::new(small()).open();
+    assert_eq!(log.max_timestamp().unwrap(), None);
+    for timestamp in [1_000, 3_000, 2_000] {
+        append(
+            &mut log,
+            BatchSpec {
+                timestamp,
+                count: 3,
+                leader_epoch: 2,
+                ..BatchSpec::default()
+            },
+        );
+    }
+    let expected = TimestampOffset {
+        timestamp: 3_002,
+        offset: 5,
+        leader_epoch: 2,
+    };
+    assert_eq!(log.max_timestamp().unwrap(), Some(expected));
+}
+
+#[test]
+fn aborted_transactions_outlive_a_crash() {
+    let rig = Rig::new(small());
+    let (mut log, _) = rig.open();
+    let data = BatchSpec {
+        producer: Some((7, 0, 0)),
+        transactional: true,
+        ..BatchSpec::default()
+    };
+    append(&mut log, data.clone());
+    append(&mut log, BatchSpec::default());
+    assert_eq!(log.last_stable_offset(2), 0);
+    append(
+        &mut log,
+        BatchSpec {
+            producer: Some((7, 0, -1)),
+            control: true,
+            ..data
+        },
+    );
+    assert_eq!(
+        (log.last_stable_offset(2), log.last_stable_offset(3)),
+        (0, 3)
+    );
+    let expected = [AbortedTransaction {
+        producer_id: 7,
+        first_offset: 0,
+        last_offset: 2,
+        last_stable_offset: 3,
+    }];
+    assert_eq!(log.aborted_transactions(0, 3), expected);
+    assert!(log.aborted_transactions(3, 9).is_empty());
+    drop(log);
+    rig.storage
+        .remove_file(&Path::new(DIR).join("00000000000000000000.txnindex"))
+        .unwrap();
+    let (mut log, _) = rig.open();
+    assert_eq!(log.aborted_transactions(0, 3), expected);
+    assert_eq!(log.last_stable_offset(3), 3);
+}
+
+#[test]
+fn messages_of_older_formats_are_left_alone() {
+    let rig = Rig::new(small());
+    // Magic 0, CRC-32 of the rest, attributes 0, null key, the value "a".
+    let body = [0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, b'a'];
+    let crc = crc32_of(&body);
+    let message = [&[0; 11][..], &[15], &crc, &body].concat();
+    let path = Path::new(DIR).join("00000000000000000000.log");
+    rig.storage
+        .open(&path, true)
+        .unwrap()
+        .write_all_at(&message, 0)
+        .unwrap();
+    let opened = Log::open(
+        Arc::new(rig.storage.clone()),
+        Path::new(DIR),
+        small(),
+        rig.start,
+        0,
+    );
+    assert_eq!(opened.err().unwrap().kind(), io::ErrorKind::InvalidData);
+    assert_eq!(rig.storage.read(&path).unwrap(), message);
+}
+
+fn crc32_of(bytes: &[u8]) -> [u8; 4] {
+    assert_eq!(
+        recovery::crc32(b"123456789"),
+        0xcbf4_3926,
+        "the check value of CRC-32"
+    );
+    recovery::crc32(bytes).to_be_bytes()
+}
