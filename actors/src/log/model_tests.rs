@@ -198,6 +198,10 @@ impl Pair {
             .map_or(first.max(self.end.min(end)), |last| {
                 last.header.next_offset()
             });
+        if self.holed {
+            // The log may end in the hole, where no batch is.
+            self.end = end;
+        }
         self.recovery_point = self.recovery_point.min(self.end);
         self.start = self.start.min(self.end);
         let sequenced = self
