@@ -29,6 +29,9 @@ pub(super) trait Entry: Copy + PartialEq + std::fmt::Debug {
     /// Returns the offset.
     fn offset(&self) -> i64;
 
+    /// Tells whether the entry is all zeros, as what was never written is.
+    fn is_blank(&self, base_offset: i64) -> bool;
+
     /// Tells whether `self` may come right after `previous`.
     fn follows(&self, previous: &Self) -> bool;
 }
@@ -88,6 +91,10 @@ impl Entry for OffsetEntry {
         self.offset
     }
 
+    fn is_blank(&self, base_offset: i64) -> bool {
+        self.offset == base_offset && self.position == 0
+    }
+
     fn follows(&self, previous: &Self) -> bool {
         self.offset > previous.offset && self.position > previous.position
     }
@@ -117,6 +124,10 @@ impl Entry for TimeEntry {
 
     fn offset(&self) -> i64 {
         self.offset
+    }
+
+    fn is_blank(&self, base_offset: i64) -> bool {
+        self.offset == base_offset && self.timestamp == 0
     }
 
     fn follows(&self, previous: &Self) -> bool {
@@ -193,7 +204,9 @@ impl<E: Entry> Index<E> {
             (Some(first), Some(last)) => entries == 1 || last.follows(&first),
             _ => false,
         };
-        let sane = ascending && last.is_some_and(|last| last.offset() >= self.base_offset);
+        let base_offset = self.base_offset;
+        let sane = ascending
+            && last.is_some_and(|last| last.offset() >= base_offset && !last.is_blank(base_offset));
         if sane {
             self.entries = entries;
             self.last = last;
@@ -220,7 +233,8 @@ impl<E: Entry> Index<E> {
             for bytes in bytes.chunks_exact(E::LEN) {
                 let entry = E::decode(bytes, self.base_offset).filter(|entry| {
                     let follows = self.last.is_none_or(|last| entry.follows(&last));
-                    follows && entry.offset() >= self.base_offset && wanted(entry)
+                    let blank = entry.is_blank(self.base_offset);
+                    follows && !blank && entry.offset() >= self.base_offset && wanted(entry)
                 });
                 let Some(entry) = entry else { return Ok(()) };
                 self.entries += 1;
@@ -519,6 +533,7 @@ mod tests {
         for change in [
             (|bytes| bytes.truncate(23)) as fn(&mut Vec<u8>),
             |bytes| bytes.extend([0; 8]),
+            |bytes| *bytes = vec![0; 8],
             |bytes| bytes.extend([0xff; 8]),
         ] {
             filled(&storage, 3).trim().unwrap();

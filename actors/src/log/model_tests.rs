@@ -243,7 +243,8 @@ impl Pair {
     }
 
     fn append(&mut self, step: &Step) -> TestCaseResult {
-        if self.holed {
+        // Of batches that are gone, through retention or power loss, a snapshot may still know.
+        if self.holed || self.batches.iter().all(|kept| kept.header.producer_id < 0) {
             let known = self.log().producers().get(5);
             self.sequence = known.map_or(0, |producer| producer.last_sequence() + 1);
         }

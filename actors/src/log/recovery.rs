@@ -285,7 +285,7 @@ impl Log {
                 "{} at position {position}: {why}",
                 segment.path(FileKind::Log).display()
             ));
-            segment.truncate(end, position)?;
+            segment.truncate(end, position, self.config.index_interval_bytes)?;
         }
         Ok(())
     }

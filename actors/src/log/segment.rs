@@ -411,7 +411,12 @@ impl Segment {
     }
 
     /// Cuts the segment at `position`, the start of the batch that has or follows `offset`; returns the next offset.
-    pub(super) fn truncate(&mut self, offset: i64, position: u64) -> io::Result<i64> {
+    pub(super) fn truncate(
+        &mut self,
+        offset: i64,
+        position: u64,
+        index_interval_bytes: u64,
+    ) -> io::Result<i64> {
         self.dirty = true;
         self.file.set_len(position)?;
         self.size = position;
@@ -430,7 +435,26 @@ impl Segment {
             txn_index::truncate(self.storage.as_ref(), &self.path(FileKind::TxnIndex), kept)?;
             self.aborted.truncate(kept);
         }
-        self.load_tail()
+        match self.load_tail() {
+            // What is left of the index was wrong before.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.reindex(index_interval_bytes)
+            }
+            result => result,
+        }
+    }
+
+    /// Makes the indexes again from the batch headers; returns the next offset.
+    fn reindex(&mut self, index_interval_bytes: u64) -> io::Result<i64> {
+        let (mut position, mut next_offset) = self.drop_index()?;
+        loop {
+            let Some((_, header)) = self.walk(position).next()? else {
+                return Ok(next_offset);
+            };
+            self.index_batch(&header, position, index_interval_bytes)?;
+            position += header.size as u64;
+            next_offset = header.next_offset();
+        }
     }
 
     /// After a failed append: makes files and indexes end where the segment does, as far as that works.

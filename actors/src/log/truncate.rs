@@ -40,15 +40,13 @@ impl Log {
                 self.storage.remove_file(&segment.path(kind))?;
             }
         }
+        let interval = self.config.index_interval_bytes;
         let active = self.active_mut();
-        let end = match active.locate(offset)? {
-            Some(place) => active.truncate(place.base_offset, place.position)?,
-            None => {
-                active.offsets.preallocate()?;
-                active.times.preallocate()?;
-                active.load_tail()?
-            }
-        };
+        let place = active.locate(offset)?;
+        let (offset, position) = place.map_or((offset, active.size), |place| {
+            (place.base_offset, place.position)
+        });
+        let end = active.truncate(offset, position, interval)?;
         self.log_end_offset = end;
         self.log_start_offset = self.log_start_offset.min(end);
         self.recovery_point = self.recovery_point.min(end);
