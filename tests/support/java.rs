@@ -61,7 +61,7 @@ impl Kafka {
     pub fn command(&self, class: &str) -> Command {
         self.command_with(
             class,
-            &["-Xmx256m", "-XX:TieredStopAtLevel=1"],
+            &["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"],
             "log4j.properties",
         )
     }
@@ -72,7 +72,7 @@ impl Kafka {
         let mut command = Command::new("java");
         command
             .args(options)
-            .args(["-XX:+UseSerialGC", "-XX:-UsePerfData"])
+            .arg("-XX:-UsePerfData")
             .arg(format!("-Dlog4j.configuration=file:{}", log4j.display()))
             .args(["-cp", &self.class_path, class]);
         command

@@ -38,6 +38,7 @@ impl Kind {
 #[derive(Clone, Default)]
 pub struct Options {
     kind: Option<Kind>,
+    production: bool,
     properties: BTreeMap<String, String>,
     directory: Option<PathBuf>,
 }
@@ -52,6 +53,13 @@ impl Options {
     /// Starts this broker whatever `TROUPE_TEST_SERVER` says.
     pub fn kind(mut self, kind: Kind) -> Options {
         self.kind = Some(kind);
+        self
+    }
+
+    /// Gives Apache Kafka and ZooKeeper the virtual machine options of their own start scripts, and not those of a
+    /// small test.
+    pub fn production(mut self) -> Options {
+        self.production = true;
         self
     }
 
@@ -83,6 +91,7 @@ impl Options {
         };
         let mut server = Server {
             kind,
+            production: self.production,
             properties: self.properties,
             directory,
             port,
@@ -99,6 +108,7 @@ impl Options {
 /// A running broker. It is killed, and its data removed, when this is dropped.
 pub struct Server {
     kind: Kind,
+    production: bool,
     properties: BTreeMap<String, String>,
     directory: PathBuf,
     port: u16,
@@ -139,6 +149,15 @@ impl Server {
     /// The process id of the broker.
     pub fn id(&self) -> u32 {
         self.process.as_ref().expect("the server runs").id()
+    }
+
+    /// The process ids of the broker and of all that it needs beside it.
+    pub fn process_ids(&self) -> Vec<u32> {
+        self.process
+            .iter()
+            .chain(&self.zookeeper)
+            .map(Process::id)
+            .collect()
     }
 
     /// Everything that the server wrote to its standard output and error since it started.
@@ -255,7 +274,8 @@ impl Server {
             lines.push_str(&format!("{key}={value}\n"));
         }
         std::fs::write(&properties, lines).unwrap();
-        let mut command = kafka.command_with("kafka.Kafka", &["-Xmx512m"], "log4j-info.properties");
+        let options = self.virtual_machine(&["-Xmx1G", "-Xms1G"], "-Xmx512m");
+        let mut command = kafka.command_with("kafka.Kafka", &options, "log4j-info.properties");
         command.arg(&properties);
         let process = Process::spawn("kafka", command);
         process.wait_for(|_, stderr| {
@@ -294,6 +314,24 @@ impl Server {
         }
     }
 
+    /// The options of kafka-run-class.sh with the heap that a start script sets, or those of a small test.
+    fn virtual_machine<'a>(&self, heap: &[&'a str], small_heap: &'a str) -> Vec<&'a str> {
+        let collector = [
+            "-server",
+            "-XX:+UseG1GC",
+            "-XX:MaxGCPauseMillis=20",
+            "-XX:InitiatingHeapOccupancyPercent=35",
+            "-XX:+ExplicitGCInvokesConcurrent",
+            "-XX:MaxInlineLevel=15",
+            "-Djava.awt.headless=true",
+        ];
+        if self.production {
+            [heap, &collector].concat()
+        } else {
+            vec![small_heap, "-XX:+UseSerialGC"]
+        }
+    }
+
     fn start_zookeeper(&self, kafka: &Kafka) -> Result<Process, String> {
         let directory = self.directory.join("zookeeper");
         std::fs::create_dir_all(&directory).unwrap();
@@ -306,7 +344,8 @@ impl Server {
         );
         std::fs::write(&config, lines).unwrap();
         let class = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
-        let mut command = kafka.command_with(class, &["-Xmx128m"], "log4j-info.properties");
+        let options = self.virtual_machine(&["-Xmx512M", "-Xms512M"], "-Xmx128m");
+        let mut command = kafka.command_with(class, &options, "log4j-info.properties");
         command.arg(&config);
         let process = Process::spawn("zookeeper", command);
         process.wait_for(|_, stderr| stderr.contains("binding to port").then_some(()))?;
