@@ -11,25 +11,9 @@ use kafka_protocol::messages::MetadataRequest;
 use rdkafka::producer::BaseRecord;
 use rustix::process::Signal;
 use support::clients::{Producer, create_topic, read_whole};
-use support::process::{Output, Process};
+use support::process::Process;
 use support::server::{Server, announced_ports, troupe};
 use support::wire::Wire;
-
-/// Runs `troupe server` with these arguments until it ends by itself.
-fn run(arguments: &[&str]) -> Output {
-    let mut command = troupe();
-    command.arg("server").args(arguments);
-    Process::spawn("troupe", command).finish()
-}
-
-/// Runs a server that must refuse to start, and returns what it said.
-#[track_caller]
-fn refusal(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert!(!output.status.success(), "it ended well: {}", output.text());
-    assert!(!output.text().contains("panicked"), "{}", output.text());
-    output.text()
-}
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -145,72 +129,6 @@ fn reads_a_properties_file_and_overrides() {
         "the limit of the environment holds"
     );
     assert!(process.terminate().status.success());
-}
-
-#[test]
-fn bad_values_are_refused_by_file_line_and_what_was_expected() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("broken.properties");
-    std::fs::write(&file, "# comment\nbroker.id=0\nnum.partitions=many\n").unwrap();
-    let said = refusal(&[text(&file)]);
-    for part in ["broken.properties", "3", "num.partitions", "many"] {
-        assert!(said.contains(part), "{part:?} is not in {said}");
-    }
-    let data = text(directory.path());
-    let said = refusal(&["--data", data, "--override", "log.segment.bytes=1g"]);
-    assert!(
-        said.contains("log.segment.bytes") && said.contains("1g"),
-        "{said}"
-    );
-    let said = refusal(&["--data", data, "--override", "num.partitions=0"]);
-    assert!(said.contains("num.partitions"), "{said}");
-    let said = refusal(&[text(&directory.path().join("missing.properties"))]);
-    assert!(said.contains("missing.properties"), "{said}");
-}
-
-#[test]
-fn a_port_in_use_is_named_with_its_holder() {
-    let holder = TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = holder.local_addr().unwrap().port().to_string();
-    let own = std::process::id().to_string();
-    let directory = tempfile::tempdir().unwrap();
-    let data = text(directory.path());
-    let said = refusal(&["--data", data, "--port", &port, "--zookeeper-port", "0"]);
-    assert!(
-        said.contains(&port) && said.contains(&own),
-        "port {port} and process {own} are named: {said}"
-    );
-    let said = refusal(&["--data", data, "--port", "0", "--zookeeper-port", &port]);
-    assert!(
-        said.contains(&port) && said.contains(&own),
-        "port {port} and process {own} are named: {said}"
-    );
-}
-
-#[test]
-fn a_directory_in_use_is_named_with_its_holder() {
-    let mut server = Server::start();
-    let holder = server.id().to_string();
-    let directory = server.directory().to_owned();
-    let said = refusal(&[
-        "--data",
-        text(&directory),
-        "--port",
-        "0",
-        "--zookeeper-port",
-        "0",
-    ]);
-    assert!(
-        said.contains(text(&directory)),
-        "the directory is named: {said}"
-    );
-    assert!(said.contains(&holder), "process {holder} is named: {said}");
-    // The first one took no harm.
-    assert!(server.is_running());
-    create_topic(&server, "still", 1, &[]);
-    // After a kill the directory is free.
-    server.kill();
-    server.restart();
 }
 
 #[test]

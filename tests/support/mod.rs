@@ -19,4 +19,5 @@ pub mod records;
 pub mod requests;
 pub mod server;
 pub mod skip;
+pub mod survivor;
 pub mod wire;
