@@ -1,7 +1,6 @@
 //! Troupe: a Kafka broker played by actors.
 
 mod cli;
-mod lock;
 mod port_holder;
 mod server;
 mod signals;

@@ -2,7 +2,7 @@
 
 use std::fs::{read_dir, read_link, read_to_string};
 
-use crate::lock::describe_process;
+use troupe_actors::storage::lock::describe_process;
 
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";

@@ -16,7 +16,6 @@ use troupe_actors::runtime::{Runtime, SystemClock, ThreadPool};
 use troupe_actors::storage::Disk;
 
 use crate::cli::output;
-use crate::lock::{DirectoryLock, LockError};
 use crate::port_holder::port_holder;
 use crate::signals;
 
@@ -34,8 +33,6 @@ pub(crate) struct ServerOptions {
 enum ServerError {
     #[error(transparent)]
     Config(#[from] LoadError),
-    #[error(transparent)]
-    Lock(#[from] LockError),
     #[error("{error}{holders}")]
     Start {
         error: StartError,
@@ -62,10 +59,7 @@ fn start(options: &ServerOptions) -> Result<(), ServerError> {
         &options.overrides,
     )?;
     report(&config);
-    let locks = lock_directories(&config)?;
-    actix_rt::System::new().block_on(serve(config))?;
-    drop(locks);
-    Ok(())
+    actix_rt::System::new().block_on(serve(config))
 }
 
 /// Runs the broker until the first signal; a second one ends the process at once.
@@ -195,18 +189,4 @@ fn report(config: &BrokerConfig) {
     if !ignored.is_empty() {
         info!("accepted without effect: {}", ignored.join(", "));
     }
-}
-
-/// Keeps other processes off every directory that holds data.
-fn lock_directories(config: &BrokerConfig) -> Result<Vec<DirectoryLock>, LockError> {
-    let embedded = config
-        .zookeeper_connect
-        .is_none()
-        .then_some(&config.zookeeper_data_dir);
-    config
-        .log_dirs
-        .iter()
-        .chain(embedded)
-        .map(|directory| DirectoryLock::acquire(directory))
-        .collect()
 }

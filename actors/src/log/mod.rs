@@ -6,11 +6,9 @@
 
 pub mod checkpoints;
 mod config;
-pub mod dirs;
 pub mod epochs;
 mod flush;
 mod index;
-pub mod meta_properties;
 #[cfg(test)]
 mod model_tests;
 pub mod names;

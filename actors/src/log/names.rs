@@ -16,8 +16,6 @@ pub const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 pub const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 /// Lists log start offsets that lie above the first segment's base.
 pub const LOG_START_OFFSETS: &str = "log-start-offset-checkpoint";
-/// Lists the offsets up to which compaction came.
-pub const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 /// Lists a partition's leader epochs and where each began.
 pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 /// Holds a partition's topic id.

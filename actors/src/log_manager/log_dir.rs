@@ -3,16 +3,14 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use rustix::fs::FlockOperation;
 
 use super::OpenError;
 use super::meta::MetaProperties;
 use crate::log::checkpoints::{Offsets, read_offsets};
 use crate::log::names::{self, DirKind};
 use crate::partition::TopicPartition;
-use crate::storage::{Storage, StorageFile};
+use crate::storage::Storage;
+use crate::storage::lock::{DirectoryLock, LockError};
 
 /// What the marker of a clean shutdown says, as Kafka writes it since 3.7.
 const CLEAN_SHUTDOWN_CONTENT: &[u8] = br#"{"version":0,"brokerEpoch":-1}"#;
@@ -29,8 +27,7 @@ pub(super) struct LogDir {
     pub(super) deleted: Vec<PathBuf>,
     /// What the checkpoint files said at the start.
     pub(super) found: Checkpoints,
-    /// Holds the lock.
-    _lock: Arc<dyn StorageFile>,
+    _lock: DirectoryLock,
 }
 
 /// The contents of a directory's checkpoint files.
@@ -50,7 +47,11 @@ impl LogDir {
             error,
         };
         storage.create_dir(path).map_err(failed)?;
-        let lock = lock(storage, path)?;
+        let lock =
+            DirectoryLock::acquire(storage, path, names::LOCK).map_err(|error| match error {
+                LockError::Io { source, .. } => failed(source),
+                held => OpenError::Locked(held),
+            })?;
         let mut dir = Self {
             path: path.to_owned(),
             meta: MetaProperties::read(storage, path).map_err(failed)?,
@@ -118,37 +119,4 @@ fn take_clean_marker(storage: &dyn Storage, dir: &Path) -> io::Result<bool> {
 /// Says that every log in a directory is closed.
 pub(super) fn write_clean_marker(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
     storage.replace(&dir.join(names::CLEAN_SHUTDOWN), CLEAN_SHUTDOWN_CONTENT)
-}
-
-/// Locks a directory for this process, against other Troupes (`flock`) and against Kafka (`fcntl`, as Java locks).
-fn lock(storage: &dyn Storage, dir: &Path) -> Result<Arc<dyn StorageFile>, OpenError> {
-    let path = dir.join(names::LOCK);
-    let failed = |error| OpenError::Io {
-        dir: dir.to_owned(),
-        error,
-    };
-    let file = storage.open(&path, true).map_err(failed)?;
-    if let Some(fd) = file.as_fd() {
-        let wanted = FlockOperation::NonBlockingLockExclusive;
-        let locked =
-            rustix::fs::flock(fd, wanted).and_then(|()| rustix::fs::fcntl_lock(fd, wanted));
-        match locked {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS) => {
-                let holder = storage.read(&path).unwrap_or_default();
-                let pid = String::from_utf8_lossy(&holder).trim().parse().ok();
-                return Err(OpenError::Locked {
-                    dir: dir.to_owned(),
-                    pid,
-                });
-            }
-            Err(error) => return Err(failed(error.into())),
-        }
-    }
-    // Only a hint for whoever finds it locked: a full disk is no reason not to start.
-    let pid = std::process::id().to_string();
-    let _ = file
-        .set_len(0)
-        .and_then(|()| file.write_all_at(pid.as_bytes(), 0));
-    Ok(file)
 }

@@ -1,6 +1,7 @@
 //! The log manager: owns the log directories and does what is due for all replicas from time to time.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,22 +99,24 @@ fn open_dirs(
     config: &BrokerConfig,
     storage: &dyn Storage,
 ) -> Result<(Vec<LogDir>, Vec<PathBuf>), OpenError> {
-    let (mut dirs, mut offline) = (Vec::new(), Vec::new());
+    let (mut dirs, mut failed) = (Vec::new(), Vec::new());
     for path in &config.log_dirs {
         match LogDir::open(storage, path) {
             Ok(dir) => dirs.push(dir),
-            Err(OpenError::Io { dir, error }) => {
-                tracing::error!(dir = %dir.display(), "log directory is offline: {error}");
-                offline.push(dir);
-            }
+            Err(OpenError::Io { dir, error }) => failed.push((dir, error)),
             Err(error) => return Err(error),
         }
     }
-    if dirs.is_empty() {
-        Err(OpenError::NoneLeft)
-    } else {
-        Ok((dirs, offline))
+    if dirs.is_empty()
+        && let Some((dir, error)) = failed.pop()
+    {
+        return Err(OpenError::Io { dir, error });
     }
+    let offline = |(dir, error): (PathBuf, io::Error)| {
+        tracing::error!(dir = %dir.display(), "log directory is offline: {error}");
+        dir
+    };
+    Ok((dirs, failed.into_iter().map(offline).collect()))
 }
 
 /// Finds out who the directories belong to; all of them have to agree with each other and with the configuration.

@@ -27,6 +27,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::partition::{Answer, PartitionHandle, TopicPartition};
 use crate::runtime::Runtime;
 use crate::storage::Storage;
+use crate::storage::lock::LockError;
 pub use manager::LogManager;
 
 /// Why log directories cannot be used.
@@ -41,19 +42,14 @@ pub enum OpenError {
         error: io::Error,
     },
     /// Another process uses a directory.
-    #[error(
-        "log directory {dir} is in use by {holder}",
-        dir = dir.display(),
-        holder = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"))
-    )]
-    Locked {
-        /// The directory.
-        dir: PathBuf,
-        /// The process, when it left its id.
-        pid: Option<u32>,
-    },
+    #[error(transparent)]
+    Locked(LockError),
     /// A directory belongs to another broker.
-    #[error("log directory {dir} belongs to broker {found}, but this is broker {expected}", dir = dir.display())]
+    #[error(
+        "log directory {dir} belongs to broker {found}, but this is broker {expected}: \
+         set broker.id={found}, or choose another directory",
+        dir = dir.display()
+    )]
     Broker {
         /// The directory.
         dir: PathBuf,
@@ -76,9 +72,6 @@ pub enum OpenError {
         /// The id in the coordination service or in another directory.
         expected: String,
     },
-    /// No directory is left.
-    #[error("none of the log directories can be used")]
-    NoneLeft,
     /// The log manager is shut down.
     #[error("the log manager is shut down")]
     Closed,
@@ -256,7 +249,7 @@ impl LogManager {
     ///
     /// # Errors
     /// `Locked` when another process uses one, `Broker` or `Cluster` when they do not belong together or to the
-    /// configured broker, `NoneLeft`.
+    /// configured broker, `Io` when none can be used.
     pub async fn open(
         config: Arc<BrokerConfig>,
         runtime: Runtime,

@@ -1,5 +1,6 @@
 //! Files, as a seam: the real ones here, faulty or remembered ones in tests and simulations.
 
+pub mod lock;
 pub mod memory;
 
 use std::fs::{self, File, OpenOptions};

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use super::records::{Batch, ZXID, decode_zxid};
 use super::snapshot;
 use super::store::{Contents, StoreError, ZnodeStore};
+use crate::storage::Disk;
+use crate::storage::lock::DirectoryLock;
 
 /// Everything is in the tree anyway; sled reads it once.
 const CACHE_BYTES: u64 = 1024 * 1024;
@@ -29,7 +31,7 @@ pub struct SledStore {
     unsaved: u64,
     records: u64,
     has_snapshot: bool,
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl SledStore {
@@ -43,7 +45,7 @@ impl SledStore {
         read: impl Fn(&Contents) -> Result<T, E>,
     ) -> Result<(Self, T), StoreError> {
         std::fs::create_dir_all(directory).map_err(|source| io_error(directory, source))?;
-        let lock = lock(directory)?;
+        let lock = DirectoryLock::acquire(&Disk, directory, "lock")?;
         let path = directory.join("db");
         let saved = snapshot::read(&directory.join("snapshot"));
         let opened = open_database(&path).and_then(|(database, contents)| {
@@ -135,17 +137,6 @@ fn apply(database: &sled::Db, batch: Batch) -> sled::Result<()> {
     database.apply_batch(changes)?;
     database.flush()?;
     Ok(())
-}
-
-fn lock(directory: &Path) -> Result<File, StoreError> {
-    let path = directory.join("lock");
-    let file = File::create(&path).map_err(|source| io_error(&path, source))?;
-    let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
-    match rustix::fs::flock(&file, exclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse(directory.into())),
-        Err(error) => Err(io_error(&path, error.into())),
-    }
 }
 
 /// Why a database did not open.
@@ -271,6 +262,7 @@ fn io_error(path: &Path, source: io::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::lock::LockError;
 
     fn open(directory: &Path) -> Result<(SledStore, Contents), StoreError> {
         SledStore::open(directory, |contents| Ok::<_, String>(contents.clone()))
@@ -328,7 +320,10 @@ mod tests {
     fn a_directory_has_one_store() {
         let (directory, store) = three_commits();
         let second = open(directory.path());
-        assert!(matches!(second, Err(StoreError::InUse(_))));
+        assert!(matches!(
+            second,
+            Err(StoreError::Lock(LockError::Held { .. }))
+        ));
         drop(store);
         assert!(open(directory.path()).is_ok());
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::records::Batch;
+use crate::storage::lock::LockError;
 
 /// Everything that is stored: the keys and values of [`super::records`].
 pub type Contents = BTreeMap<Bytes, Bytes>;
@@ -13,9 +14,9 @@ pub type Contents = BTreeMap<Bytes, Bytes>;
 /// Why a store cannot be opened or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process has the directory.
-    #[error("{} is in use by another process", .0.display())]
-    InUse(PathBuf),
+    /// The directory cannot be locked: another process has it, or the system refused.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The operating system refused something.
     #[error("{}: {source}", path.display())]
     Io {
