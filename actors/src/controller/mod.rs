@@ -52,7 +52,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts the controller; it does nothing before [`TakeOffice`].
+    /// Starts the controller; it does nothing before [`ControllerHandle::take_office`].
     pub fn start(start: Start) -> ControllerHandle {
         let cluster = Cluster {
             broker_id: start.broker_id,

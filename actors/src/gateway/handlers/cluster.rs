@@ -152,7 +152,8 @@ fn describe_topic(
         )
 }
 
-/// Describes a partition. Eligible leader replicas are a KRaft matter: null, which tools print as N/A.
+/// Describes a partition. Eligible leader replicas are a KRaft matter: there are none. Null, which the schema allows,
+/// breaks the admin client of Kafka 3.9.
 fn describe_partition(
     image: &MetadataImage,
     index: i32,
@@ -177,7 +178,7 @@ fn describe_partition(
         .with_leader_epoch(partition.leader_epoch)
         .with_replica_nodes(broker_ids(&partition.replicas))
         .with_isr_nodes(broker_ids(&partition.isr))
-        .with_eligible_leader_replicas(None)
-        .with_last_known_elr(None)
+        .with_eligible_leader_replicas(Some(Vec::new()))
+        .with_last_known_elr(Some(Vec::new()))
         .with_offline_replicas(broker_ids(&offline))
 }
