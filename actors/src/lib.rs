@@ -11,4 +11,5 @@ pub mod metadata;
 pub mod partition;
 pub mod runtime;
 pub mod storage;
+pub mod uuid_text;
 pub mod znode;

@@ -7,9 +7,9 @@ use uuid::Uuid;
 use crate::config::BrokerConfig;
 use crate::coordination::schema::{ClusterId, to_json};
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
-use crate::log::partition_metadata::encode_id;
 use crate::log_manager::Identity as StoredIdentity;
 use crate::metadata::BrokerId;
+use crate::uuid_text::encode_id;
 
 /// Why it can't be settled.
 #[derive(Debug, thiserror::Error)]

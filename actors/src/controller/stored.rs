@@ -10,8 +10,8 @@ use super::topics::TopicPlan;
 use crate::coordination::client::{Result, Write};
 use crate::coordination::schema::{ConfigOverrides, PartitionState, TopicAssignment, to_json};
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
-use crate::log::partition_metadata::{decode_id, encode_id};
 use crate::metadata::BrokerId;
+use crate::uuid_text::{decode_id, encode_id};
 
 /// Writes per transaction at most: a transaction has to fit into ZooKeeper's 1 MiB.
 const WRITES_PER_TRANSACTION: usize = 1_000;

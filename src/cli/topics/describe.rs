@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 
-use troupe_actors::log::partition_metadata::{decode_id, encode_id};
+use troupe_actors::uuid_text::{decode_id, encode_id};
 use troupe_protocol::kafka::StrBytes;
 use troupe_protocol::kafka::messages::describe_configs_request::DescribeConfigsResource;
 use troupe_protocol::kafka::messages::list_partition_reassignments_response::OngoingPartitionReassignment;
