@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::typed::{FromText, typed};
-use super::{InvalidConfig, Listener, Origin, TopicConfig, Update, Values, list, listeners, table};
+use super::{InvalidConfig, Listener, Origin, TopicConfig, Values, list, listeners, table};
 
 /// An Apache ZooKeeper ensemble, or another Troupe's coordination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl BrokerConfig {
 
     /// Computes the configuration with settings changed while running (`/config/brokers/<default>` and `/config/brokers/<id>`).
     ///
-    /// They replace earlier ones of their kind. Keys that need a restart are refused.
+    /// They replace earlier ones of their kind. Keys that need a restart stay as they are.
     pub fn with_dynamic(
         &self,
         of_all: &BTreeMap<String, String>,
@@ -160,12 +160,8 @@ impl BrokerConfig {
             (of_all, Origin::DynamicDefault),
             (of_this, Origin::DynamicBroker),
         ] {
-            for (name, value) in settings {
-                if table::broker_key(name).is_some_and(|key| key.update == Update::ReadOnly) {
-                    return Err(InvalidConfig::Conflict(format!(
-                        "Cannot update these configs dynamically: Set({name})"
-                    )));
-                }
+            let dynamic = settings.iter().filter(|(name, _)| table::is_dynamic(name));
+            for (name, value) in dynamic {
                 values.set(name, value, origin.clone());
             }
         }
@@ -478,10 +474,9 @@ mod tests {
             (back.topic_defaults.retention_ms, back.message_max_bytes),
             (5, 1_048_588)
         );
-        let refused = start.with_dynamic(&BTreeMap::new(), &settings(&[("log.dirs", "/x")]));
-        assert_eq!(
-            refused.unwrap_err().to_string(),
-            "Cannot update these configs dynamically: Set(log.dirs)"
-        );
+        let unmoved = start
+            .with_dynamic(&BTreeMap::new(), &settings(&[("log.dirs", "/x")]))
+            .unwrap();
+        assert_eq!(unmoved.log_dirs, start.log_dirs);
     }
 }

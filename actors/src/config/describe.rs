@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::topic::Resolved;
-use super::{BrokerConfig, ConfigKey, Effect, Kind, Origin, Update, Values, table};
+use super::{BrokerConfig, ConfigKey, Effect, Kind, Origin, Values, table};
 
 /// Where a value comes from; the numbers are those of DescribeConfigs (KIP-226).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,18 +102,12 @@ pub fn broker(config: &BrokerConfig) -> Vec<Described> {
             .flat_map(|name| broker_layers(name, values))
             .collect();
         let value = actual(key.name, config).or_else(|| values.text(key.name).map(str::to_owned));
-        described(
-            key,
-            key.name,
-            value,
-            key.update == Update::ReadOnly,
-            synonyms,
-        )
+        described(key, key.name, value, !table::is_dynamic(key.name), synonyms)
     });
     // Keys of a listener are described under their full name.
     let prefixed = values.iter().filter_map(|(name, given)| {
         let key = table::broker_key(name).filter(|key| key.name != name)?;
-        let read_only = key.update == Update::ReadOnly;
+        let read_only = !table::is_dynamic(name);
         Some(described(
             key,
             name,

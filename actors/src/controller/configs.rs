@@ -7,7 +7,7 @@ use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::cluster::Cluster;
 use super::topics::AdminError;
-use crate::config::{BrokerConfig, InvalidConfig, Kind, Origin, TopicConfig, Update, list, table};
+use crate::config::{InvalidConfig, Kind, TopicConfig, list, table};
 use crate::coordination::schema::{ConfigChange, ConfigOverrides, to_json};
 use crate::coordination::{CoordinationError, paths};
 
@@ -137,14 +137,6 @@ fn invalid(error: &InvalidConfig) -> AdminError {
     AdminError::new(ErrorCode::InvalidConfig, error.to_string())
 }
 
-/// Tells whether a broker key takes effect while the broker runs: those that are defaults of topics do.
-pub fn is_dynamic(name: &str) -> bool {
-    let feeds_topics =
-        table::topic_keys().any(|key| key.synonyms.iter().any(|(synonym, _)| *synonym == name));
-    let may_change = table::broker_key(name).is_some_and(|key| key.update != Update::ReadOnly);
-    feeds_topics && may_change
-}
-
 impl Cluster {
     /// Alters the configuration of a topic or of brokers, and makes it count at once.
     pub(super) async fn alter_config(
@@ -204,14 +196,15 @@ impl Cluster {
         alteration: &ConfigAlteration,
         validate_only: bool,
     ) -> Result<(), AdminError> {
-        let stored = self.stored_overrides(resource).await?;
+        let mut layers = self.dynamic_layers().await?;
+        let layer = layers.layer(resource);
         let broker = Arc::clone(&self.config.borrow());
         let kind = |key: &str| table::broker_key(key).map(|key| key.kind);
         let inherited = |key: &str| broker.values.text(key).map(str::to_owned);
-        let overrides = alter(&stored, alteration, kind, inherited)?;
+        let overrides = alter(layer, alteration, kind, inherited)?;
         let fixed: Vec<&str> = overrides
             .keys()
-            .filter(|key| stored.get(*key) != overrides.get(*key) && !is_dynamic(key))
+            .filter(|key| layer.get(*key) != overrides.get(*key) && !table::is_dynamic(key))
             .map(String::as_str)
             .collect();
         if !fixed.is_empty() {
@@ -221,12 +214,26 @@ impl Cluster {
             );
             return Err(AdminError::new(ErrorCode::InvalidRequest, message));
         }
-        with_dynamic(&broker, origin(resource), &overrides).map_err(|error| invalid(&error))?;
+        layer.clone_from(&overrides);
+        broker
+            .with_dynamic(&layers.of_all, &layers.of_this)
+            .map_err(|error| invalid(&error))?;
         if validate_only {
             return Ok(());
         }
         self.store(resource, overrides).await?;
         Ok(self.refresh_brokers().await?)
+    }
+
+    /// Reads what is set for all brokers, and for this one.
+    async fn dynamic_layers(&self) -> Result<DynamicLayers, CoordinationError> {
+        let of_this = ConfigResource::Broker(self.broker_id.to_string());
+        Ok(DynamicLayers {
+            of_all: self
+                .stored_overrides(&ConfigResource::Broker(String::new()))
+                .await?,
+            of_this: self.stored_overrides(&of_this).await?,
+        })
     }
 
     async fn stored_overrides(
@@ -259,16 +266,19 @@ impl Cluster {
     /// Reads the brokers' dynamic configuration again, and passes it on to every topic.
     pub(super) async fn refresh_brokers(&self) -> Result<(), CoordinationError> {
         let current = Arc::clone(&self.config.borrow());
-        let mut next = BrokerConfig::clone(&current);
-        next.values = current.values.without_dynamic();
-        for name in [String::new(), self.broker_id.to_string()] {
-            let resource = ConfigResource::Broker(name);
-            let overrides = self.stored_overrides(&resource).await?;
-            match with_dynamic(&next, origin(&resource), &overrides) {
-                Ok(config) => next = config,
-                Err(error) => tracing::error!("{}: {error}; ignored", resource.path()),
+        let layers = self.dynamic_layers().await?;
+        for name in layers.of_all.keys().chain(layers.of_this.keys()) {
+            if !table::is_dynamic(name) {
+                tracing::warn!("{name} is set for running brokers, and has no effect on one here");
             }
         }
+        let next = match current.with_dynamic(&layers.of_all, &layers.of_this) {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!("the stored configuration of the brokers is not applied: {error}");
+                return Ok(());
+            }
+        };
         if next.values == current.values {
             return Ok(());
         }
@@ -284,27 +294,19 @@ impl Cluster {
     }
 }
 
-fn origin(resource: &ConfigResource) -> Origin {
-    match resource {
-        ConfigResource::Broker(name) if name.is_empty() => Origin::DynamicDefault,
-        _ => Origin::DynamicBroker,
-    }
+/// What is set for brokers while they run.
+struct DynamicLayers {
+    of_all: BTreeMap<String, String>,
+    of_this: BTreeMap<String, String>,
 }
 
-/// Puts dynamic values over a broker's own.
-fn with_dynamic(
-    broker: &BrokerConfig,
-    origin: Origin,
-    overrides: &BTreeMap<String, String>,
-) -> Result<BrokerConfig, InvalidConfig> {
-    let mut values = broker.values.clone();
-    for (name, value) in overrides {
-        values.set(name, value, origin.clone());
+impl DynamicLayers {
+    fn layer(&mut self, resource: &ConfigResource) -> &mut BTreeMap<String, String> {
+        match resource {
+            ConfigResource::Broker(name) if name.is_empty() => &mut self.of_all,
+            _ => &mut self.of_this,
+        }
     }
-    let mut config = BrokerConfig::from_values(values).map_err(|(error, _)| error)?;
-    // A generated id is known to the running broker only.
-    config.broker_id = broker.broker_id;
-    Ok(config)
 }
 
 #[cfg(test)]
@@ -375,12 +377,5 @@ mod tests {
             |_| None,
         );
         assert_eq!(next, Ok(set(&[("segment.ms", "7")])));
-    }
-
-    #[test]
-    fn defaults_of_topics_are_dynamic_and_ports_are_not() {
-        assert!(is_dynamic("log.retention.ms"));
-        assert!(!is_dynamic("listeners"));
-        assert!(!is_dynamic("num.network.threads"));
     }
 }

@@ -13,7 +13,7 @@ mod security;
 mod topic;
 mod troupe;
 
-use super::ConfigKey;
+use super::{ConfigKey, Update};
 
 const BROKER: [&[ConfigKey]; 8] = [
     cluster::CLUSTER,
@@ -45,6 +45,16 @@ pub fn broker_key(name: &str) -> Option<&'static ConfigKey> {
 /// Finds a topic key.
 pub fn topic_key(name: &str) -> Option<&'static ConfigKey> {
     find(topic::TOPIC, name)
+}
+
+/// Tells whether a broker key takes effect while the broker runs: those that are defaults of topics do.
+pub fn is_dynamic(name: &str) -> bool {
+    let feeds_topics = || {
+        topic_keys()
+            .flat_map(|key| key.synonyms)
+            .any(|(synonym, _)| *synonym == name)
+    };
+    broker_key(name).is_some_and(|key| key.update != Update::ReadOnly) && feeds_topics()
 }
 
 /// Returns whether a name belongs to a plug-in of Kafka's, which names its own keys.
@@ -127,5 +137,12 @@ mod tests {
             Some("sasl.jaas.config")
         );
         assert_eq!(key("listener.name.internal.nonsense"), None);
+    }
+
+    #[test]
+    fn defaults_of_topics_are_dynamic_and_ports_are_not() {
+        assert!(is_dynamic("log.retention.ms"));
+        assert!(!is_dynamic("listeners"));
+        assert!(!is_dynamic("num.network.threads"));
     }
 }
