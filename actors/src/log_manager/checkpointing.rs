@@ -25,6 +25,16 @@ pub(super) struct Checkpoint {
     pub(super) reply: Option<oneshot::Sender<()>>,
 }
 
+impl Checkpoint {
+    /// Writes where the replicas stand, without a flush.
+    pub(super) fn of_positions() -> Self {
+        Self {
+            flush: false,
+            reply: None,
+        }
+    }
+}
+
 /// What the checkpoint files of a directory have to say.
 pub(super) struct Files {
     pub(super) dir: PathBuf,
@@ -99,11 +109,12 @@ impl LogManager {
                 })
                 .into_actor(manager)
             })
-            .map(|files, manager, _| {
+            .map(|files, manager, ctx| {
                 manager.checkpointing = false;
                 let files = files.unwrap_or_default();
                 // What could not be written is tried again next time.
-                manager.checkpoints_changed |= files.len() < manager.dirs.len();
+                let all_written = files.len() == manager.dirs.len();
+                manager.checkpoints_changed |= !all_written;
                 for (path, checkpoints) in files {
                     if let Some(dir) = manager.dirs.iter_mut().find(|dir| dir.path == path) {
                         dir.found = checkpoints;
@@ -112,6 +123,7 @@ impl LogManager {
                 if let Some(reply) = message.reply {
                     let _ = reply.send(());
                 }
+                manager.create_forgotten(all_written, ctx);
             });
         ctx.spawn(round);
     }
@@ -147,8 +159,14 @@ impl LogManager {
             .iter()
             .map(|dir| Files {
                 dir: dir.path.clone(),
-                // What was found of replicas that are not open stays as it is.
-                checkpoints: dir.found.only(|partition| dir.unopened.contains(partition)),
+                // What was found of replicas that are not open yet stays as it is.
+                checkpoints: dir.found.only(|partition| {
+                    dir.unopened.contains(partition)
+                        || self
+                            .replicas
+                            .get(partition)
+                            .is_some_and(Replica::is_opening)
+                }),
                 written: dir.found.clone(),
             })
             .collect();
@@ -206,6 +224,17 @@ fn written(files: Files, storage: &dyn Storage) -> Option<(PathBuf, Checkpoints)
 }
 
 impl Checkpoints {
+    /// Tells whether any of them has a line for a partition.
+    pub(super) fn speak_of(&self, partition: &TopicPartition) -> bool {
+        let all = [
+            &self.recovery_points,
+            &self.high_watermarks,
+            &self.log_start_offsets,
+        ];
+        all.into_iter()
+            .any(|offsets| found(offsets, partition).is_some())
+    }
+
     fn only(&self, wanted: impl Fn(&TopicPartition) -> bool) -> Self {
         let only = |offsets: &Offsets| {
             offsets

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::checkpointing::{Checkpoint, Files};
 use super::log_dir::{LogDir, write_clean_marker};
-use super::replicas::{Replica, State};
+use super::replicas::{Create, Replica};
 use super::{Identity, LogManagerHandle, OpenError, Registry};
 use crate::config::BrokerConfig;
 use crate::partition::messages::{Close, Maintain};
@@ -40,6 +40,8 @@ pub struct LogManager {
     pub(super) offline: Vec<PathBuf>,
     pub(super) replicas: BTreeMap<TopicPartition, Replica>,
     pub(super) registry: Registry,
+    /// Replicas to be made once the checkpoint files do not speak of earlier ones of their names any more.
+    pub(super) until_forgotten: Vec<Create>,
     /// Whether there is more to write than the replicas' positions tell.
     pub(super) checkpoints_changed: bool,
     /// Whether checkpoint files are being written.
@@ -86,6 +88,7 @@ pub(super) async fn prepare(
         offline,
         replicas: BTreeMap::new(),
         registry: Registry::default(),
+        until_forgotten: Vec::new(),
         checkpoints_changed: false,
         checkpointing: false,
         maintaining: false,
@@ -171,15 +174,7 @@ impl Actor for LogManager {
         let interval = |ms| Duration::from_millis(std::cmp::max(ms, 1));
         ctx.run_interval(
             interval(self.config.replica_high_watermark_checkpoint_interval_ms),
-            |manager, ctx| {
-                manager.checkpoint(
-                    Checkpoint {
-                        flush: false,
-                        reply: None,
-                    },
-                    ctx,
-                )
-            },
+            |manager, ctx| manager.checkpoint(Checkpoint::of_positions(), ctx),
         );
         let flushing = self
             .config
@@ -368,7 +363,7 @@ impl LogManager {
                 .iter()
                 .any(|handle| handle.dir().starts_with(&dir.path))
                 || self.replicas.values().any(|replica| {
-                    matches!(replica.state, State::Opening { .. })
+                    replica.is_opening()
                         && self
                             .dirs
                             .get(replica.dir)

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use troupe_protocol::kafka::errors::ErrorCode;
 use uuid::Uuid;
 
-use super::checkpointing::{Position, found};
+use super::checkpointing::{Checkpoint, Position, found};
 use super::log_dir::LogDir;
 use super::manager::LogManager;
 use super::{LogDirDescription, ReplicaDescription};
@@ -60,6 +60,11 @@ impl Replica {
             _ => None,
         }
     }
+
+    /// Tells whether its log is being opened.
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self.state, State::Opening { .. })
+    }
 }
 
 /// Opens or makes a replica.
@@ -76,6 +81,12 @@ impl Handler<Create> for LogManager {
     type Result = ();
 
     fn handle(&mut self, create: Create, ctx: &mut Self::Context) {
+        self.create(create, ctx);
+    }
+}
+
+impl LogManager {
+    fn create(&mut self, create: Create, ctx: &mut Context<Self>) {
         if self.shutting_down {
             let _ = create.reply.send(Err(ErrorCode::KafkaStorageError));
             return;
@@ -100,24 +111,40 @@ impl Handler<Create> for LogManager {
             State::Deleting { .. } => {}
         }
     }
-}
 
-impl LogManager {
+    /// Opens replicas that had to wait for checkpoints that do not speak of them any more.
+    pub(super) fn create_forgotten(&mut self, written: bool, ctx: &mut Context<Self>) {
+        for create in std::mem::take(&mut self.until_forgotten) {
+            if written {
+                self.create(create, ctx);
+            } else {
+                let _ = create.reply.send(Err(ErrorCode::KafkaStorageError));
+            }
+        }
+    }
+
     fn start_opening(&mut self, create: Create, ctx: &mut Context<Self>) {
+        let Some(index) = self.choose_dir(&create.topic_partition) else {
+            let _ = create.reply.send(Err(ErrorCode::KafkaStorageError));
+            return;
+        };
+        let Some(dir) = self.dirs.get_mut(index) else {
+            return;
+        };
+        let exists = dir.unopened.remove(&create.topic_partition);
+        if !exists && dir.found.speak_of(&create.topic_partition) {
+            // Of an earlier replica of that name: after a crash, this one would be cut to what that one was.
+            self.until_forgotten.push(create);
+            self.checkpoints_changed = true;
+            self.checkpoint(Checkpoint::of_positions(), ctx);
+            return;
+        }
         let Create {
             topic_partition,
             topic_id,
             config,
             reply,
         } = create;
-        let Some(index) = self.choose_dir(&topic_partition) else {
-            let _ = reply.send(Err(ErrorCode::KafkaStorageError));
-            return;
-        };
-        let Some(dir) = self.dirs.get_mut(index) else {
-            return;
-        };
-        let exists = dir.unopened.remove(&topic_partition);
         let opening = Opening {
             start: start_of(dir, &topic_partition, exists),
             high_watermark: found(&dir.found.high_watermarks, &topic_partition).unwrap_or(0),
@@ -125,7 +152,7 @@ impl LogManager {
             topic_partition: topic_partition.clone(),
             topic_id,
             broker: self.broker_id,
-            config,
+            config: Arc::clone(&config),
             surroundings: Surroundings {
                 storage: self.storage.clone(),
                 clock: self.runtime.clock.clone(),
@@ -150,10 +177,37 @@ impl LogManager {
             .spawn(placement(&topic_partition), move || async move {
                 let _ = done.send(open_replica(opening, exists));
             });
-        ctx.spawn(opened.into_actor(self).map(move |opened, manager, _| {
+        ctx.spawn(opened.into_actor(self).map(move |opened, manager, ctx| {
             let opened = opened.unwrap_or_else(|_| Err(io::Error::other("opening it panicked")));
-            manager.opened(&topic_partition, opened);
+            match opened {
+                Ok(Opened::PutAside) => manager.start_again(topic_partition, config, ctx),
+                Ok(Opened::Replica(handle)) => manager.opened(&topic_partition, Ok(handle)),
+                Err(error) => manager.opened(&topic_partition, Err(error)),
+            }
         }));
+    }
+
+    /// Makes a replica in the place of one that was put aside.
+    fn start_again(
+        &mut self,
+        topic_partition: TopicPartition,
+        config: Arc<TopicConfig>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(replica) = self.replicas.remove(&topic_partition) else {
+            return;
+        };
+        if let State::Opening { waiting } = replica.state {
+            for reply in waiting {
+                let create = Create {
+                    topic_partition: topic_partition.clone(),
+                    topic_id: replica.topic_id,
+                    config: Arc::clone(&config),
+                    reply,
+                };
+                self.create(create, ctx);
+            }
+        }
     }
 
     fn opened(&mut self, topic_partition: &TopicPartition, opened: io::Result<PartitionHandle>) {
@@ -223,15 +277,21 @@ fn placement(topic_partition: &TopicPartition) -> usize {
     usize::try_from(hasher.finish() >> 32).unwrap_or_default()
 }
 
+/// What came of opening a replica.
+enum Opened {
+    /// It is in use.
+    Replica(PartitionHandle),
+    /// What was there belongs to another topic and has another name now.
+    PutAside,
+}
+
 /// Opens a replica, on the thread that it will live on.
-fn open_replica(opening: Opening, exists: bool) -> io::Result<PartitionHandle> {
+fn open_replica(opening: Opening, exists: bool) -> io::Result<Opened> {
     let storage = opening.surroundings.storage.clone();
     let dir = opening.dir.clone();
-    let mut opening = opening;
     if exists && !is_of_topic(storage.as_ref(), &dir, opening.topic_id)? {
         put_aside(storage.as_ref(), &dir, &opening.topic_partition)?;
-        opening.start = NEW;
-        opening.high_watermark = 0;
+        return Ok(Opened::PutAside);
     }
     storage.create_dir(&dir)?;
     if partition_metadata::read(storage.as_ref(), &dir)
@@ -249,7 +309,7 @@ fn open_replica(opening: Opening, exists: bool) -> io::Result<PartitionHandle> {
             other => other?,
         }
     }
-    Partition::open(opening)
+    Partition::open(opening).map(Opened::Replica)
 }
 
 /// Tells whether a directory belongs to the topic of this id: one without an id, as before Kafka 2.8 or after a crash
@@ -344,7 +404,7 @@ impl LogManager {
         let renamed = to.clone();
         let delete = async move { handle.ask(|reply| Delete { to, reply }).await };
         ctx.spawn(delete.into_actor(self).map(move |answer, manager, ctx| {
-            manager.deleted(&topic_partition, renamed, ctx);
+            manager.deleted(&topic_partition, answer.map(|()| renamed), ctx);
             let _ = reply.send(answer);
         }));
     }
@@ -352,13 +412,22 @@ impl LogManager {
     fn deleted(
         &mut self,
         topic_partition: &TopicPartition,
-        renamed: PathBuf,
+        renamed: Answer<PathBuf>,
         ctx: &mut Context<Self>,
     ) {
         let delay_ms = self.config.topic_defaults.file_delete_delay_ms;
-        self.remove_later(vec![renamed], delay_ms, ctx);
-        self.checkpoints_changed = true;
         let replica = self.replicas.remove(topic_partition);
+        self.checkpoints_changed = true;
+        match renamed {
+            Ok(renamed) => self.remove_later(vec![renamed], delay_ms, ctx),
+            // It is still there: whoever asks for one of that name has to be told whose it is.
+            Err(_) => {
+                let dir = replica.as_ref().map(|replica| replica.dir);
+                if let Some(dir) = dir.and_then(|dir| self.dirs.get_mut(dir)) {
+                    dir.unopened.insert(topic_partition.clone());
+                }
+            }
+        }
         if let Some(Replica {
             state: State::Deleting { then: Some(create) },
             ..

@@ -247,6 +247,69 @@ async fn a_deleted_replica_is_gone_and_can_be_made_again() {
     assert!(checkpoint(&storage, names::HIGH_WATERMARKS).is_empty());
 }
 
+/// Leaves checkpoints behind that speak of a replica of which only the second of two records is there.
+async fn with_a_deleted_record(storage: &MemoryStorage) -> LogManagerHandle {
+    use crate::partition::messages::DeleteRecords;
+    let logs = manager(storage, "/logs").await;
+    let partition = replica(&logs, "t", 0).await;
+    for value in ["a", "b"] {
+        produce(&partition, value).await;
+    }
+    let before_offset = 2;
+    let build = |reply| DeleteRecords {
+        before_offset,
+        reply,
+    };
+    partition.ask(build).await.unwrap();
+    logs.checkpoint().await;
+    logs
+}
+
+#[actix_rt::test]
+async fn the_checkpoints_of_a_deleted_replica_do_not_count_for_the_next_one_of_its_name() {
+    let storage = MemoryStorage::new();
+    let logs = with_a_deleted_record(&storage).await;
+    logs.delete(&TopicPartition::new("t", 0)).await.unwrap();
+    let partition = replica(&logs, "t", 0).await;
+    produce(&partition, "new").await;
+    storage.crash(Crash::Process);
+    let logs = manager(&storage, "/logs").await;
+    let partition = replica(&logs, "t", 0).await;
+    assert_eq!(values(&partition, 0).await, [(0, "new".to_owned())]);
+}
+
+#[actix_rt::test]
+async fn nor_when_the_process_died_right_after_the_deletion() {
+    let storage = MemoryStorage::new();
+    let logs = with_a_deleted_record(&storage).await;
+    logs.delete(&TopicPartition::new("t", 0)).await.unwrap();
+    storage.crash(Crash::Process);
+    let logs = manager(&storage, "/logs").await;
+    produce(&replica(&logs, "t", 0).await, "new").await;
+    storage.crash(Crash::Process);
+    let logs = manager(&storage, "/logs").await;
+    let partition = replica(&logs, "t", 0).await;
+    assert_eq!(values(&partition, 0).await, [(0, "new".to_owned())]);
+}
+
+#[actix_rt::test]
+async fn nor_when_the_earlier_replica_is_put_aside() {
+    let storage = MemoryStorage::new();
+    with_a_deleted_record(&storage).await;
+    storage.crash(Crash::Process);
+    let t = || TopicPartition::new("t", 0);
+    let id = Uuid::from_u128(8);
+    let logs = manager(&storage, "/logs").await;
+    let partition = logs.open(t(), id, Arc::default()).await.unwrap();
+    lead(&partition, &[BROKER]).await;
+    produce(&partition, "new").await;
+    storage.crash(Crash::Process);
+    let logs = manager(&storage, "/logs").await;
+    let partition = logs.open(t(), id, Arc::default()).await.unwrap();
+    lead(&partition, &[BROKER]).await;
+    assert_eq!(values(&partition, 0).await, [(0, "new".to_owned())]);
+}
+
 #[actix_rt::test]
 async fn a_replica_of_an_earlier_topic_is_put_aside() {
     let storage = MemoryStorage::new();
