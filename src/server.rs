@@ -14,6 +14,7 @@ use troupe_actors::config::BrokerConfig;
 use troupe_actors::config::properties::{self, LoadError};
 use troupe_actors::runtime::{Runtime, SystemClock, ThreadPool};
 use troupe_actors::storage::Disk;
+use troupe_actors::znode::CoordinationError;
 
 use crate::cli::output;
 use crate::port_holder::port_holder;
@@ -33,6 +34,8 @@ pub(crate) struct ServerOptions {
 enum ServerError {
     #[error(transparent)]
     Config(#[from] LoadError),
+    #[error("stopped, because {0}")]
+    Failed(#[from] CoordinationError),
     #[error("{error}{holders}")]
     Start {
         error: StartError,
@@ -62,7 +65,7 @@ fn start(options: &ServerOptions) -> Result<(), ServerError> {
     actix_rt::System::new().block_on(serve(config))
 }
 
-/// Runs the broker until the first signal; a second one ends the process at once.
+/// Runs the broker until the first signal, or until it can't go on; a second signal ends the process at once.
 async fn serve(config: BrokerConfig) -> Result<(), ServerError> {
     let mut termination = signals::Termination::watch();
     let ports = wanted_ports(&config);
@@ -72,7 +75,7 @@ async fn serve(config: BrokerConfig) -> Result<(), ServerError> {
         gateway: ThreadPool::start(threads(config.num_network_threads)),
         logs: ThreadPool::start(threads(config.num_io_threads)),
     };
-    let broker = Broker::start(config, runtime, Arc::new(Disk))
+    let mut broker = Broker::start(config, runtime, Arc::new(Disk))
         .await
         .map_err(|error| {
             let holders = if is_address_in_use(&error) {
@@ -83,7 +86,10 @@ async fn serve(config: BrokerConfig) -> Result<(), ServerError> {
             ServerError::Start { error, holders }
         })?;
     announce(&broker, &data);
-    termination.signal().await;
+    let failure = tokio::select! {
+        () = termination.signal() => None,
+        failure = broker.failed() => Some(failure),
+    };
     info!("stopping");
     tokio::select! {
         () = broker.stop() => {}
@@ -93,7 +99,7 @@ async fn serve(config: BrokerConfig) -> Result<(), ServerError> {
         }
     }
     info!("stopped");
-    Ok(())
+    failure.map_or(Ok(()), |failure| Err(failure.into()))
 }
 
 /// More threads than processors would only get into each other's way.

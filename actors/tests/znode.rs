@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use troupe_actors::runtime::{Runtime, SystemClock};
+use troupe_actors::znode::records::Batch;
+use troupe_actors::znode::store::{StoreError, ZnodeStore};
 use troupe_actors::znode::{Coordination, CoordinationError, ZnodeConfig};
 use zookeeper_client::{
     Acls, AddWatchMode, Client, CreateMode, CreateOptions, Error, EventType, SessionState,
@@ -269,4 +271,42 @@ async fn access_control_lists_are_kept_and_enforced() {
         .await
         .unwrap()
         .unwrap();
+}
+
+/// A disk that takes one transaction and is full then.
+#[derive(Debug)]
+struct FullAfterOne(bool);
+
+impl ZnodeStore for FullAfterOne {
+    fn commit(&mut self, _: Batch) -> Result<(), StoreError> {
+        if std::mem::replace(&mut self.0, true) {
+            return Err(StoreError::Io {
+                path: "/full".into(),
+                source: std::io::ErrorKind::StorageFull.into(),
+            });
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[actix_rt::test]
+async fn a_store_that_fails_ends_the_service_loudly() {
+    let store = Box::new(FullAfterOne(false));
+    let mut service = Coordination::start_with(ZnodeConfig::new("", 0), &runtime(), store)
+        .await
+        .unwrap();
+    // The session is the first transaction.
+    let client = connect(&service).await;
+    let persistent = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    assert!(client.create("/lost", b"", &persistent).await.is_err());
+    let failure = service.failed().await;
+    assert!(
+        matches!(failure, CoordinationError::Store(StoreError::Io { .. })),
+        "{failure}"
+    );
+    service.shutdown().await.unwrap();
 }

@@ -168,6 +168,15 @@ impl Broker {
         })
     }
 
+    /// Waits until the broker can't go on, which is forever when all is well; tells why. Only [`stop`](Self::stop) may
+    /// follow.
+    pub async fn failed(&mut self) -> znode::CoordinationError {
+        match &mut self.embedded {
+            Some(embedded) => embedded.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Stops: answers what is in flight, closes the logs cleanly, leaves the cluster, stops coordination.
     pub async fn stop(self) {
         self.gateway.stop(STOP_GRACE).await;

@@ -97,17 +97,19 @@ pub struct Znode {
     /// Whether anything was committed since the last snapshot.
     unsaved: bool,
     snapshot_due: bool,
-    failed: bool,
+    /// Told when nobody is served any more; `None` from then on. Dropped without a word by a panic.
+    failure: Option<oneshot::Sender<StoreError>>,
     stopping: Option<oneshot::Sender<Result<(), StoreError>>>,
 }
 
 impl Znode {
-    /// Returns an actor that serves what `service` took up from `store`.
+    /// Returns an actor that serves what `service` took up from `store`, and says through `failure` when it can't go on.
     pub fn new(
         service: Service,
         store: Box<dyn ZnodeStore>,
         clock: Arc<dyn Clock>,
         settings: Settings,
+        failure: oneshot::Sender<StoreError>,
     ) -> Self {
         Self {
             service,
@@ -123,7 +125,7 @@ impl Znode {
             ticks: 0,
             unsaved: false,
             snapshot_due: false,
-            failed: false,
+            failure: Some(failure),
             stopping: None,
         }
     }
@@ -161,7 +163,14 @@ impl Znode {
         } else if self.snapshot_due && self.unsaved {
             self.snapshot_due = false;
             self.unsaved = false;
-            self.work(store, ctx, |store| store.snapshot());
+            self.work(store, ctx, |store| match store.snapshot() {
+                Err(error @ StoreError::Io { .. }) => {
+                    // The database has everything; the snapshot is for the day when it can't be read.
+                    tracing::warn!(%error, "no snapshot of the coordination store was written");
+                    Ok(())
+                }
+                result => result,
+            });
         } else if let Some(done) = self.stopping.take() {
             drop(store);
             self.connections.clear();
@@ -206,15 +215,17 @@ impl Znode {
     /// What cannot be stored must not be promised: from here on nobody is served.
     fn fail(&mut self, error: StoreError) {
         tracing::error!(%error, "the coordination store failed; no client is served any more");
-        self.failed = true;
         self.store = None;
         self.commit_started_ms = None;
         self.connections.clear();
         self.committing.clear();
         self.queued_outputs.clear();
         self.queued = Batch::default();
+        let failure = self.failure.take();
         if let Some(done) = self.stopping.take() {
             let _ = done.send(Err(error));
+        } else if let Some(failure) = failure {
+            let _ = failure.send(error);
         }
     }
 
@@ -245,7 +256,7 @@ impl Znode {
     }
 
     fn is_serving(&self) -> bool {
-        !self.failed && self.stopping.is_none()
+        self.failure.is_some() && self.stopping.is_none()
     }
 }
 
@@ -323,7 +334,7 @@ impl Handler<FourLetterWord> for Znode {
     fn handle(&mut self, FourLetterWord(word): FourLetterWord, _: &mut Self::Context) -> String {
         match word {
             Word::Srst | Word::Crst => self.statistics = Statistics::default(),
-            _ if self.failed => return four_letter::NOT_SERVING.into(),
+            _ if self.failure.is_none() => return four_letter::NOT_SERVING.into(),
             _ => {}
         }
         four_letter::answer(word, &self.service, &self.statistics, &self.settings)
@@ -334,7 +345,7 @@ impl Handler<Stop> for Znode {
     type Result = ();
 
     fn handle(&mut self, Stop { done }: Stop, ctx: &mut Self::Context) {
-        if self.failed {
+        if self.failure.is_none() {
             let _ = done.send(Ok(()));
             return;
         }

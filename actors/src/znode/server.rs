@@ -93,6 +93,7 @@ pub struct Coordination {
     addr: Addr<Znode>,
     local_addrs: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
+    failure: oneshot::Receiver<StoreError>,
 }
 
 impl Coordination {
@@ -142,7 +143,8 @@ impl Coordination {
             tick_time_ms: config.tick_time_ms,
             max_client_cnxns: config.max_client_cnxns,
         };
-        let addr = Znode::new(service, store, runtime.clock.clone(), settings).start();
+        let (failed, failure) = oneshot::channel();
+        let addr = Znode::new(service, store, runtime.clock.clone(), settings, failed).start();
         let (stop, stopped) = watch::channel(false);
         let acceptor = Arc::new(Acceptor {
             znode: addr.clone(),
@@ -160,6 +162,7 @@ impl Coordination {
             addr,
             local_addrs,
             stop,
+            failure,
         })
     }
 
@@ -176,6 +179,14 @@ impl Coordination {
     /// Returns the actor.
     pub fn addr(&self) -> &Addr<Znode> {
         &self.addr
+    }
+
+    /// Waits until the service can't go on, which is forever when all is well; tells why. Not to be called again after that.
+    pub async fn failed(&mut self) -> CoordinationError {
+        match (&mut self.failure).await {
+            Ok(error) => CoordinationError::Store(error),
+            Err(_) => CoordinationError::Died,
+        }
     }
 
     /// Closes all connections, writes a snapshot and returns when everything is on disk. Sessions stay, as they do when
