@@ -248,4 +248,20 @@ mod tests {
             }
         }
     }
+
+    /// Rows of the table in `docs/compatibility.md` read `| 0 | Produce | 3-13 | … |`.
+    #[test]
+    fn the_documentation_lists_what_is_served() {
+        let page = include_str!("../../../docs/compatibility.md");
+        let rows = page.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+            let key: i16 = cells.next()?.parse().ok()?;
+            Some((key, cells.next()?.to_owned(), cells.next()?.to_owned()))
+        });
+        let served = served().map(|(key, versions)| {
+            let range = format!("{}-{}", versions.start(), versions.end());
+            (key.code(), key.name().to_owned(), range)
+        });
+        assert_eq!(rows.collect::<Vec<_>>(), served.collect::<Vec<_>>());
+    }
 }
