@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use troupe_actors::broker::{Broker, StartError};
 use troupe_actors::config::BrokerConfig;
 use troupe_actors::config::properties::{self, LoadError};
-use troupe_actors::runtime::{Runtime, SystemClock, ThreadPool};
+use troupe_actors::runtime::{Runtime, SystemClock};
 use troupe_actors::storage::Disk;
 use troupe_actors::znode::CoordinationError;
 
@@ -70,11 +70,8 @@ async fn serve(config: BrokerConfig) -> Result<(), ServerError> {
     let mut termination = signals::Termination::watch();
     let ports = wanted_ports(&config);
     let data = data_directories(&config);
-    let runtime = Runtime {
-        clock: Arc::new(SystemClock::new()),
-        gateway: ThreadPool::start(threads(config.num_network_threads)),
-        logs: ThreadPool::start(threads(config.num_io_threads)),
-    };
+    let threads = threads(config.num_network_threads.max(config.num_io_threads));
+    let runtime = Runtime::shared(Arc::new(SystemClock::new()), threads);
     let mut broker = Broker::start(config, runtime, Arc::new(Disk))
         .await
         .map_err(|error| {

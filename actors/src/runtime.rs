@@ -3,6 +3,7 @@
 //! Nothing else in this crate reads the system clock or chooses an arbiter, so that a whole broker can run in one
 //! thread on a time that a test makes.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -53,7 +54,17 @@ impl Clock for SystemClock {
     }
 }
 
-/// A named set of threads, each running one arbiter.
+thread_local! {
+    /// The number of this thread in its pool.
+    static NUMBER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Returns the number of the current thread in its pool; 0 outside of any.
+pub fn current_thread() -> usize {
+    NUMBER.get()
+}
+
+/// A set of threads, each running one arbiter.
 ///
 /// An empty pool stands for the current thread: that is how tests and simulations place everything.
 #[derive(Clone, Default)]
@@ -64,8 +75,13 @@ pub struct ThreadPool {
 impl ThreadPool {
     /// Starts `size` threads.
     pub fn start(size: usize) -> Self {
+        let arbiters = (0..size).map(|number| {
+            let arbiter = Arbiter::new().handle();
+            arbiter.spawn_fn(move || NUMBER.set(number));
+            arbiter
+        });
         Self {
-            arbiters: Arc::new((0..size).map(|_| Arbiter::new().handle()).collect()),
+            arbiters: Arc::new(arbiters.collect()),
         }
     }
 
@@ -123,17 +139,35 @@ impl ThreadPool {
 }
 
 /// What a broker runs on.
+///
+/// Connections and partitions may share their threads, or have threads of their own. When they share, a connection
+/// moves to the thread of the partitions that it talks to, and no message leaves that thread.
 #[derive(Clone)]
 pub struct Runtime {
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Connections live here; nothing on these threads waits for a file.
+    /// Connections live here.
     pub gateway: ThreadPool,
     /// Partitions live here, with their file work.
     pub logs: ThreadPool,
 }
 
 impl Runtime {
+    /// Returns a runtime whose connections and partitions share `size` threads.
+    pub fn shared(clock: Arc<dyn Clock>, size: usize) -> Self {
+        let threads = ThreadPool::start(size);
+        Self {
+            clock,
+            gateway: threads.clone(),
+            logs: threads,
+        }
+    }
+
+    /// Tells whether connections and partitions share their threads.
+    pub fn is_shared(&self) -> bool {
+        Arc::ptr_eq(&self.gateway.arbiters, &self.logs.arbiters)
+    }
+
     /// Returns a runtime with everything on the current thread and the given clock.
     pub fn single_threaded(clock: Arc<dyn Clock>) -> Self {
         Self {

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::TcpStream as StdStream;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::{ByteBudget, Reservation};
-use super::frames::{Frame, FrameError, FrameReader};
+use super::frames::{Buffered, Frame, FrameError, FrameReader};
 use super::reply::{Reply, ReplyWriter};
 
 /// Produce requests of one connection that wait for their answers at most; the next stays in the socket.
@@ -59,6 +60,11 @@ pub(crate) struct Refused {
 pub(crate) trait Service {
     /// Decodes a request, header and body, and says how it is to be run.
     fn start(&self, request: BytesMut) -> Result<Work, Refused>;
+
+    /// Returns the thread that the connection should move to.
+    fn destination(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Why a connection ends.
@@ -120,6 +126,26 @@ enum Event {
     Timer,
 }
 
+/// A connection on its way to another thread: nothing is in flight, and nothing that was read is lost.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    socket: StdStream,
+    buffered: Buffered,
+    /// Where it goes.
+    pub(crate) destination: usize,
+}
+
+impl Parked {
+    /// Wraps a socket that was just accepted.
+    pub(crate) fn new(socket: StdStream, destination: usize) -> Self {
+        Self {
+            socket,
+            buffered: Buffered::default(),
+            destination,
+        }
+    }
+}
+
 /// One connection.
 pub(crate) struct Connection<S> {
     service: S,
@@ -130,31 +156,35 @@ pub(crate) struct Connection<S> {
 }
 
 impl<S: Service> Connection<S> {
-    /// Serves `socket` with `service`.
-    pub(crate) fn new(socket: TcpStream, service: S, limits: &ConnectionLimits) -> Self {
-        let (read, write) = socket.into_split();
+    /// Serves the connection with `service`, on the current thread from now on.
+    pub(crate) fn new(parked: Parked, service: S, limits: &ConnectionLimits) -> io::Result<Self> {
+        let (read, write) = TcpStream::from_std(parked.socket)?.into_split();
         let max_idle = limits.max_idle.unwrap_or(FOREVER);
-        Self {
+        let reader = FrameReader::new(read, limits.max_request_bytes, limits.budget.clone());
+        Ok(Self {
             service,
-            reader: FrameReader::new(read, limits.max_request_bytes, limits.budget.clone()),
+            reader: reader.resume(parked.buffered),
             writer: ReplyWriter::new(write, max_idle),
             in_flight: VecDeque::new(),
             max_idle,
-        }
+        })
     }
 
-    /// Serves until the connection ends. After `stop` no request is read any more; those in flight are answered.
-    pub(crate) async fn run(mut self, stop: &CancellationToken) -> Closed {
-        match self.serve(stop).await {
-            Ok(never) => match never {},
-            Err(closed) => closed,
-        }
+    /// Serves until the connection ends, or is to move. After `stop` no request is read any more; those in flight are
+    /// answered.
+    pub(crate) async fn run(mut self, stop: &CancellationToken) -> Result<Parked, Closed> {
+        let destination = self.serve(stop).await?;
+        let (read, buffered) = self.reader.suspend();
+        let socket = self.writer.reunite(read)?.into_std()?;
+        Ok(Parked {
+            socket,
+            buffered,
+            destination,
+        })
     }
 
-    async fn serve(
-        &mut self,
-        stop: &CancellationToken,
-    ) -> Result<std::convert::Infallible, Closed> {
+    /// Serves until the connection is to move; returns where to.
+    async fn serve(&mut self, stop: &CancellationToken) -> Result<usize, Closed> {
         let idle = tokio::time::sleep(self.max_idle);
         let stopped = stop.cancelled();
         tokio::pin!(idle, stopped);
@@ -189,6 +219,11 @@ impl<S: Service> Connection<S> {
                 }
             }
             last_active = Instant::now();
+            if self.in_flight.is_empty()
+                && let Some(destination) = self.service.destination()
+            {
+                return Ok(destination);
+            }
         }
     }
 

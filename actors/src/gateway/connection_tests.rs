@@ -1,6 +1,6 @@
 //! Connections over loopback sockets, with a service that answers when the test says so.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,7 +13,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::ByteBudget;
-use super::connection::{Closed, Connection, ConnectionLimits, Outcome, Refused, Service, Work};
+use super::connection::{
+    Closed, Connection, ConnectionLimits, Outcome, Parked, Refused, Service, Work,
+};
 
 /// First byte of a request: how it is to be treated. Its second byte is its number.
 const PIPELINED: u8 = b'p';
@@ -22,9 +24,12 @@ const REFUSED: u8 = b'r';
 
 type Answers = Rc<RefCell<BTreeMap<u8, oneshot::Sender<Outcome>>>>;
 
+#[derive(Clone)]
 struct Scripted {
     events: mpsc::UnboundedSender<String>,
     answers: Answers,
+    /// Where the connection is to move next.
+    destination: Rc<Cell<Option<usize>>>,
 }
 
 impl Service for Scripted {
@@ -61,12 +66,17 @@ impl Service for Scripted {
             }),
         }
     }
+
+    fn destination(&self) -> Option<usize> {
+        self.destination.take()
+    }
 }
 
 struct Rig {
     client: TcpStream,
     events: mpsc::UnboundedReceiver<String>,
     answers: Answers,
+    destination: Rc<Cell<Option<usize>>>,
     stop: CancellationToken,
     ended: JoinHandle<Closed>,
 }
@@ -91,17 +101,31 @@ impl Rig {
         let (events, listening) = mpsc::unbounded_channel();
         let answers = Answers::default();
         let stop = CancellationToken::new();
+        let destination = Rc::new(Cell::new(None));
         let service = Scripted {
             events,
             answers: Rc::clone(&answers),
+            destination: Rc::clone(&destination),
         };
-        let connection = Connection::new(server, service, &limits(budget.clone()));
+        let limits = limits(budget.clone());
         let stopped = stop.clone();
-        let ended = actix_rt::spawn(async move { connection.run(&stopped).await });
+        let mut parked = Parked::new(server.into_std().expect("a socket"), 0);
+        let ended = actix_rt::spawn(async move {
+            loop {
+                let connection = Connection::new(parked, service.clone(), &limits);
+                match connection.expect("a socket").run(&stopped).await {
+                    Ok(moving) => parked = moving,
+                    Err(closed) => return closed,
+                }
+                let moved = format!("moved to {}", parked.destination);
+                service.events.send(moved).expect("the test listens");
+            }
+        });
         Self {
             client,
             events: listening,
             answers,
+            destination,
             stop,
             ended,
         }
@@ -347,4 +371,28 @@ async fn a_client_that_is_done_sending_gets_its_replies() {
     rig.reply(1);
     assert_eq!(rig.replies::<1>().await, [1]);
     assert!(matches!(rig.ended().await, Closed::ByClient));
+}
+
+#[actix_rt::test]
+async fn a_connection_that_moves_loses_nothing_that_was_read() {
+    let budget = ByteBudget::new(1_000);
+    let mut rig = Rig::new(&budget).await;
+    rig.send(PIPELINED, 1).await;
+    assert_eq!(rig.begun().await, "begin 1");
+    // The second request is there by half when the connection is told to move.
+    rig.client
+        .write_all(&[0, 0, 0, 8, PIPELINED, 2])
+        .await
+        .expect("sends");
+    rig.settle().await;
+    rig.destination.set(Some(3));
+    rig.settle().await;
+    rig.reply(1);
+    assert_eq!(rig.replies::<1>().await, [1]);
+    assert_eq!(rig.begun().await, "moved to 3");
+    rig.client.write_all(&[0; 6]).await.expect("sends");
+    assert_eq!(rig.begun().await, "begin 2");
+    rig.reply(2);
+    assert_eq!(rig.replies::<1>().await, [2]);
+    assert_eq!(budget.available(), 1_000);
 }

@@ -2,15 +2,18 @@
 //!
 //! To add an API, add its row: versions and handler. The key comes from the type of the request.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
 use bytes::BytesMut;
 use troupe_protocol::kafka::api::{ApiKey, DecodeError, Request};
 use troupe_protocol::kafka::frame::{RequestHeader, finish_response, start_response};
 
+use super::affinity::Affinity;
 use super::connection::{Outcome, Pending, Refused, Service, Work};
 use super::fetch_session::FetchSessions;
 use super::handlers::{
@@ -154,6 +157,8 @@ pub(crate) struct Dispatch {
     pub(crate) peer_addr: SocketAddr,
     /// Name of the listener.
     pub(crate) listener: Arc<str>,
+    /// Where the requests of this connection go.
+    pub(crate) affinity: Rc<RefCell<Affinity>>,
 }
 
 impl Service for Dispatch {
@@ -179,6 +184,10 @@ impl Service for Dispatch {
         };
         (row.start)(self.context(&header), envelope, body).map_err(|error| refused(name(), error))
     }
+
+    fn destination(&self) -> Option<usize> {
+        self.affinity.borrow().destination()
+    }
 }
 
 impl Dispatch {
@@ -191,6 +200,7 @@ impl Dispatch {
             peer_addr: self.peer_addr,
             listener: Arc::clone(&self.listener),
             sessions: Arc::clone(&self.sessions),
+            affinity: Rc::clone(&self.affinity),
         }
     }
 }

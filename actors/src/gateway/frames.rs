@@ -39,6 +39,14 @@ pub(crate) enum FrameError {
     Io(#[from] io::Error),
 }
 
+/// What was read of a connection and not taken yet; goes with it to another thread.
+#[derive(Debug, Default)]
+pub(crate) struct Buffered {
+    buffer: BytesMut,
+    size: Option<usize>,
+    reservation: Option<Reservation>,
+}
+
 /// Reads frames, holding no memory while a connection is idle.
 ///
 /// The bytes of a frame are reserved before they are buffered, except for a read-ahead of at most 64 KiB per connection, which saves
@@ -66,6 +74,24 @@ impl FrameReader {
             size: None,
             reservation: None,
         }
+    }
+
+    /// Goes on where another reader of the same connection stopped.
+    pub(crate) fn resume(mut self, buffered: Buffered) -> Self {
+        self.buffer = buffered.buffer;
+        self.size = buffered.size;
+        self.reservation = buffered.reservation;
+        self
+    }
+
+    /// Stops; another reader may go on.
+    pub(crate) fn suspend(self) -> (OwnedReadHalf, Buffered) {
+        let buffered = Buffered {
+            buffer: self.buffer,
+            size: self.size,
+            reservation: self.reservation,
+        };
+        (self.socket, buffered)
     }
 
     /// Returns the next frame, or `None` when the client has closed the connection between two frames.

@@ -34,7 +34,7 @@ pub(crate) enum TooMany {
 pub(crate) struct Place {
     counts: Arc<ConnectionCounts>,
     ip: IpAddr,
-    /// Number of the thread with the fewest connections when this one came.
+    /// Number of the thread that the connection lives on; at first the one with the fewest.
     pub(crate) thread: usize,
 }
 
@@ -78,6 +78,24 @@ impl ConnectionCounts {
             ip,
             thread,
         })
+    }
+}
+
+impl Place {
+    /// Counts the connection on another thread from now on.
+    pub(crate) fn move_to(&mut self, thread: usize) {
+        let mut counts = self
+            .counts
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.by_thread.get_mut(self.thread) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(count) = counts.by_thread.get_mut(thread) {
+            *count += 1;
+        }
+        self.thread = thread;
     }
 }
 

@@ -1,20 +1,23 @@
 //! Accepts connections and spreads them over the gateway's threads.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream,
 };
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::affinity::Affinity;
 use super::budget::ByteBudget;
-use super::connection::{Closed, Connection, ConnectionLimits};
+use super::connection::{Closed, Connection, ConnectionLimits, Parked};
 use super::dispatch::Dispatch;
 use super::fetch_session::FetchSessions;
 use super::limits::{ConnectionCounts, Place};
@@ -117,7 +120,8 @@ struct Shared {
     limits: ConnectionLimits,
     stop: CancellationToken,
     abort: CancellationToken,
-    alive: mpsc::Sender<()>,
+    /// Held by everything that has to end before the gateway has.
+    _alive: mpsc::Sender<()>,
 }
 
 impl Gateway {
@@ -144,7 +148,7 @@ impl Gateway {
             broker: Arc::clone(&broker),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
-            alive,
+            _alive: alive,
         };
         let (stop, abort) = (shared.stop.clone(), shared.abort.clone());
         for (thread, listener) in listeners.into_iter().enumerate() {
@@ -216,57 +220,80 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 }
 
 /// Hands a connection to the least loaded thread, or closes it when there are too many.
-fn admit(socket: StdStream, peer: SocketAddr, listener: Arc<str>, shared: &Shared) {
-    match shared.counts.enter(peer.ip()) {
-        Ok(place) => {
-            let shared = shared.clone();
-            let threads = shared.broker.runtime.gateway.clone();
-            threads.spawn(place.thread, move || {
-                connection(socket, peer, listener, place, shared)
-            });
+fn admit(socket: StdStream, peer_addr: SocketAddr, listener: Arc<str>, shared: &Shared) {
+    let place = match shared.counts.enter(peer_addr.ip()) {
+        Ok(place) => place,
+        Err(reason) => {
+            return tracing::warn!(peer = %peer_addr, listener = %listener, %reason, "refused a connection");
         }
-        Err(reason) => tracing::warn!(%peer, listener = %listener, %reason, "refused a connection"),
+    };
+    let opened = socket.set_nodelay(true).and_then(|()| socket.local_addr());
+    match opened {
+        Ok(local_addr) => {
+            let parked = Parked::new(socket, place.thread);
+            let client = Client {
+                local_addr,
+                peer_addr,
+                listener,
+                place,
+                shared: shared.clone(),
+            };
+            client.place_on_its_thread(parked);
+        }
+        Err(error) => tracing::debug!(peer = %peer_addr, %error, "lost a connection"),
     }
 }
 
-/// Runs one connection to its end, whatever end that is.
-async fn connection(
-    socket: StdStream,
+/// What a connection keeps wherever it goes.
+struct Client {
+    local_addr: SocketAddr,
     peer_addr: SocketAddr,
     listener: Arc<str>,
     place: Place,
     shared: Shared,
-) {
-    let opened = socket
-        .set_nodelay(true)
-        .and_then(|()| Ok((socket.local_addr()?, TcpStream::from_std(socket)?)));
-    let (local_addr, socket) = match opened {
-        Ok(opened) => opened,
-        Err(error) => return tracing::debug!(peer = %peer_addr, %error, "lost a connection"),
-    };
-    let Shared {
-        broker,
-        sessions,
-        limits,
-        stop,
-        abort,
-        alive,
-        ..
-    } = shared;
-    let service = Dispatch {
-        broker,
-        sessions,
-        local_addr,
-        peer_addr,
-        listener,
-    };
-    let running =
-        AssertUnwindSafe(Connection::new(socket, service, &limits).run(&stop)).catch_unwind();
-    tokio::select! {
-        ended = running => report(peer_addr, ended.ok()),
-        () = abort.cancelled() => {}
+}
+
+impl Client {
+    fn place_on_its_thread(mut self, parked: Parked) {
+        self.place.move_to(parked.destination);
+        let threads = self.shared.broker.runtime.gateway.clone();
+        threads.spawn(parked.destination, move || self.run(parked));
     }
-    drop((place, alive));
+
+    /// Runs the connection to its end, whatever end that is, or until it moves to another thread.
+    async fn run(self, parked: Parked) {
+        let abort = self.shared.abort.clone();
+        let serving = AssertUnwindSafe(self.serve(parked)).catch_unwind();
+        let ended = tokio::select! {
+            ended = serving => ended,
+            () = abort.cancelled() => return,
+        };
+        match ended {
+            Ok(Ok(parked)) => self.place_on_its_thread(parked),
+            Ok(Err(closed)) => report(self.peer_addr, Some(closed)),
+            Err(_panic) => report(self.peer_addr, None),
+        }
+    }
+
+    async fn serve(&self, parked: Parked) -> Result<Parked, Closed> {
+        let Shared {
+            broker,
+            sessions,
+            limits,
+            stop,
+            ..
+        } = &self.shared;
+        let home = broker.runtime.is_shared().then_some(self.place.thread);
+        let service = Dispatch {
+            broker: Arc::clone(broker),
+            sessions: Arc::clone(sessions),
+            local_addr: self.local_addr,
+            peer_addr: self.peer_addr,
+            listener: Arc::clone(&self.listener),
+            affinity: Rc::new(RefCell::new(Affinity::new(home))),
+        };
+        Connection::new(parked, service, limits)?.run(stop).await
+    }
 }
 
 /// Logs why a connection ended; `None` stands for a panic.

@@ -3,6 +3,7 @@
 //! [`Gateway`] accepts and spreads connections over the gateway's threads; `connection` runs one of them; `dispatch`
 //! holds the table of APIs; `handlers` has one file per API family.
 
+mod affinity;
 mod budget;
 mod connection;
 mod dispatch;

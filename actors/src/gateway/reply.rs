@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::storage::{FileSlice, StorageFile};
 
@@ -58,6 +58,11 @@ impl ReplyWriter {
             queue: VecDeque::new(),
             stall_timeout,
         }
+    }
+
+    /// Joins the two halves of the connection again; nothing may be queued.
+    pub(crate) fn reunite(self, read: OwnedReadHalf) -> io::Result<TcpStream> {
+        read.reunite(self.socket).map_err(io::Error::other)
     }
 
     /// Puts a reply at the end of the queue.

@@ -1,8 +1,11 @@
 //! What a handler gets with its request.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::affinity::Affinity;
 use super::fetch_session::FetchSessions;
 use crate::broker::BrokerContext;
 
@@ -23,4 +26,6 @@ pub struct RequestContext {
     pub listener: Arc<str>,
     /// Incremental fetch sessions, shared by all connections.
     pub(crate) sessions: Arc<FetchSessions>,
+    /// Where the requests of this connection go.
+    pub(crate) affinity: Rc<RefCell<Affinity>>,
 }

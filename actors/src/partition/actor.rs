@@ -23,7 +23,7 @@ use super::waiters::Waiters;
 use super::{Answer, Reply, TopicPartition};
 use crate::config::TopicConfig;
 use crate::log::{Log, LogConfig, Start};
-use crate::runtime::Clock;
+use crate::runtime::{Clock, current_thread};
 use crate::storage::Storage;
 
 /// Messages that wait for a partition at most; senders beyond wait with theirs.
@@ -83,6 +83,7 @@ impl Partition {
             topic_partition: opening.topic_partition,
             topic_id: opening.topic_id,
             dir: opening.dir,
+            thread: current_thread(),
             recovery_point: AtomicI64::new(0),
         });
         let Opening {

@@ -22,6 +22,8 @@ pub(crate) struct Identity {
     pub(crate) topic_id: Uuid,
     /// The replica's own directory.
     pub(crate) dir: PathBuf,
+    /// The number of its thread.
+    pub(crate) thread: usize,
     /// Offset up to which everything is on disk for certain. Written by the actor, read for checkpoints.
     pub(crate) recovery_point: AtomicI64,
 }
@@ -62,6 +64,11 @@ impl PartitionHandle {
     /// Returns the replica's own directory.
     pub fn dir(&self) -> &Path {
         &self.0.identity.dir
+    }
+
+    /// Returns the number of the thread that the replica lives on.
+    pub fn thread(&self) -> usize {
+        self.0.identity.thread
     }
 
     /// Returns where the replica stands, without asking it.

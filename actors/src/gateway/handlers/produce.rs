@@ -59,10 +59,15 @@ struct Topic {
 
 enum Step {
     Answered(ProducePartitionResponse),
-    Appending {
-        index: i32,
-        answer: oneshot::Receiver<Answer<Appended>>,
-    },
+    Appending(Appending),
+}
+
+/// A batch that is handed over.
+struct Appending {
+    index: i32,
+    /// The thread that it went to.
+    thread: usize,
+    answer: oneshot::Receiver<Answer<Appended>>,
 }
 
 #[expect(
@@ -117,7 +122,7 @@ async fn dispatch(
                 (Some(acks), Ok(topic)) => append(cx, topic, index, records, acks, now_ms).await,
             };
             steps.push(match step {
-                Ok(answer) => Step::Appending { index, answer },
+                Ok(appending) => Step::Appending(appending),
                 Err(response) => Step::Answered(*response),
             });
         }
@@ -127,6 +132,12 @@ async fn dispatch(
             partitions: steps,
         });
     }
+    let steps = begun.iter().flat_map(|topic| &topic.partitions);
+    let threads = steps.filter_map(|step| match step {
+        Step::Appending(appending) => Some(appending.thread),
+        Step::Answered(_) => None,
+    });
+    cx.affinity.borrow_mut().observe(threads);
     begun
 }
 
@@ -164,7 +175,7 @@ async fn append(
     records: Option<BytesMut>,
     acks: Acks,
     now_ms: i64,
-) -> Result<oneshot::Receiver<Answer<Appended>>, Refusal> {
+) -> Result<Appending, Refusal> {
     let partition = topic
         .partition(index)
         .ok_or_else(|| failed(index, ErrorCode::UnknownTopicOrPartition))?;
@@ -189,7 +200,11 @@ async fn append(
         .send(append)
         .await
         .map_err(|error| Box::new(not_leader_or(index, error, partition)))?;
-    Ok(answer)
+    Ok(Appending {
+        index,
+        thread: handle.thread(),
+        answer,
+    })
 }
 
 /// Checks a batch against the topic's configuration, and brings it into the form in which it is stored.
@@ -329,7 +344,7 @@ async fn finish(
         for step in partitions {
             answers.push(match step {
                 Step::Answered(response) => response,
-                Step::Appending { index, answer } => {
+                Step::Appending(Appending { index, answer, .. }) => {
                     let deadline = (acks == Some(Acks::All)).then_some(deadline);
                     match appended(answer, deadline).await {
                         Ok(done) => ProducePartitionResponse::appended(

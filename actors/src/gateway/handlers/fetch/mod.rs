@@ -20,7 +20,7 @@ use troupe_protocol::kafka::fetch::{
 use uuid::Uuid;
 
 use self::budget::{FetchBudget, Share};
-use self::target::{Asked, Response, Target, reader};
+use self::target::{Asked, Place, Response, Target, reader};
 use super::leaders;
 use crate::gateway::connection::{Outcome, Work};
 use crate::gateway::dispatch::Envelope;
@@ -79,6 +79,10 @@ async fn fetch(cx: &RequestContext, request: FetchRequest) -> FetchResponse<File
             .map(|wanted| Target::find(cx, &image, wanted, reader))
             .collect()
     };
+    let places = targets
+        .iter()
+        .filter_map(|target| target.place.as_ref().ok());
+    cx.affinity.borrow_mut().observe(places.map(Place::thread));
     let responses = read_enough(cx, &request, reader, &mut targets).await;
     let answered = targets.into_iter().zip(responses);
     let mut fetched: Vec<_> = answered

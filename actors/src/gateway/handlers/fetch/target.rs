@@ -33,6 +33,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Returns the number of the thread that the replica lives on.
+    pub(super) fn thread(&self) -> usize {
+        self.handle.thread()
+    }
+
     /// Waits until the replica's progress is another than was seen last, or the replica is gone.
     pub(super) async fn changed(&mut self) -> &mut Self {
         // A replica that is gone is found out by reading.
