@@ -1,5 +1,7 @@
 //! Troupe: a Kafka broker played by actors.
 
+#![warn(clippy::too_many_lines)]
+
 mod cli;
 mod port_holder;
 mod server;

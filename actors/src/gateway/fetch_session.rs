@@ -194,13 +194,7 @@ impl SessionCache {
             return Ok(Plan { wanted, session });
         }
         let others = self.partitions();
-        let session = self
-            .sessions
-            .get_mut(&id)
-            .ok_or(ErrorCode::FetchSessionIdNotFound)?;
-        if session.epoch != epoch {
-            return Err(ErrorCode::InvalidFetchSessionEpoch);
-        }
+        let session = session_at(&mut self.sessions, id, epoch)?;
         if session.topic_ids != topic_ids {
             return Err(ErrorCode::FetchSessionTopicIdError);
         }
@@ -244,13 +238,7 @@ impl SessionCache {
                 topic_ids,
             } => Ok(self.create(plan, fetched, privileged, topic_ids, now, random)),
             SessionPlan::Continue { id, epoch } => {
-                let session = self
-                    .sessions
-                    .get_mut(&id)
-                    .ok_or(ErrorCode::FetchSessionIdNotFound)?;
-                if session.epoch != epoch {
-                    return Err(ErrorCode::InvalidFetchSessionEpoch);
-                }
+                let session = session_at(&mut self.sessions, id, epoch)?;
                 fetched.retain(|one| {
                     let turn = session.turn();
                     let key = (one.topic.clone(), one.response.index);
@@ -340,6 +328,21 @@ impl SessionCache {
         let victim = victim.map(|(id, _)| *id);
         victim.is_some_and(|id| self.sessions.remove(&id).is_some())
     }
+}
+
+/// Finds a session that is at the epoch of a request.
+fn session_at(
+    sessions: &mut BTreeMap<i32, Session>,
+    id: i32,
+    epoch: i32,
+) -> Result<&mut Session, ErrorCode> {
+    let session = sessions
+        .get_mut(&id)
+        .ok_or(ErrorCode::FetchSessionIdNotFound)?;
+    if session.epoch != epoch {
+        return Err(ErrorCode::InvalidFetchSessionEpoch);
+    }
+    Ok(session)
 }
 
 fn next_epoch(epoch: i32) -> i32 {

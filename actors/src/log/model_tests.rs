@@ -469,6 +469,53 @@ impl Pair {
         log.segments[usize::from(segment) % log.segments.len()].path(kind)
     }
 
+    fn close(&mut self) {
+        let log = self.log.take().expect("open between steps");
+        log.close().unwrap();
+    }
+
+    fn truncate(&mut self, at: u16) -> TestCaseResult {
+        let offset = self.offset_in(at);
+        let end = self.log().truncate_to(offset).unwrap();
+        prop_assert!(end <= offset);
+        self.cut(end);
+        self.epoch += 1;
+        prop_assert_eq!(self.end, end);
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> TestCaseResult {
+        self.close();
+        self.recovery_point = self.end;
+        self.storage.crash(Crash::Machine { keep: 0 });
+        let recovery = self.open(true);
+        // Indexes that a killed process left unsynced below the recovery point may have to be made again.
+        let recovery = Recovery {
+            reindexed: Vec::new(),
+            ..recovery
+        };
+        prop_assert!(recovery.is_empty(), "{:?}", recovery);
+        Ok(())
+    }
+
+    fn flip_index(&mut self, at: u16, bit: u8, time: bool) {
+        let path = self.index_path(at, time);
+        self.log = None;
+        self.storage.tamper(&path, |bytes| {
+            let len = bytes.len().max(1);
+            if let Some(byte) = bytes.get_mut(usize::from(at) % len) {
+                *byte ^= 1 << bit;
+            }
+        });
+        // A time index that is wrong and looks right is believed below the recovery point, as Kafka does.
+        let point = self.recovery_point;
+        if time {
+            self.recovery_point = 0;
+        }
+        self.open(false);
+        self.recovery_point = point;
+    }
+
     fn apply(&mut self, step: &Step) -> TestCaseResult {
         match *step {
             Step::Append { .. } => self.append(step)?,
@@ -485,14 +532,7 @@ impl Pair {
                 let timestamp = 990 + i64::from(at) % (self.now_ms - 970);
                 self.find_time(timestamp)?;
             }
-            Step::Truncate { at } => {
-                let offset = self.offset_in(at);
-                let end = self.log().truncate_to(offset).unwrap();
-                prop_assert!(end <= offset);
-                self.cut(end);
-                self.epoch += 1;
-                prop_assert_eq!(self.end, end);
-            }
+            Step::Truncate { at } => self.truncate(at)?,
             Step::StartAt { gap } => {
                 let offset = self.end + gap;
                 self.log().truncate_fully_and_start_at(offset).unwrap();
@@ -508,49 +548,14 @@ impl Pair {
             }
             Step::Retain { bytes } => self.retain(bytes)?,
             Step::Flush => self.flush(),
-            Step::Reopen => {
-                self.log
-                    .take()
-                    .expect("open between steps")
-                    .close()
-                    .unwrap();
-                self.recovery_point = self.end;
-                self.storage.crash(Crash::Machine { keep: 0 });
-                let recovery = self.open(true);
-                // Indexes that a killed process left unsynced below the recovery point may have to be made again.
-                let recovery = Recovery {
-                    reindexed: Vec::new(),
-                    ..recovery
-                };
-                prop_assert!(recovery.is_empty(), "{:?}", recovery);
-            }
+            Step::Reopen => self.reopen()?,
             Step::Kill { torn } => self.kill(torn)?,
             Step::Lose { keep } => self.lose(keep)?,
             Step::FlipLogTail { back, bit } => self.flip_log_tail(back, bit)?,
-            Step::FlipIndex { at, bit, time } => {
-                let path = self.index_path(at, time);
-                self.log = None;
-                self.storage.tamper(&path, |bytes| {
-                    let len = bytes.len().max(1);
-                    if let Some(byte) = bytes.get_mut(usize::from(at) % len) {
-                        *byte ^= 1 << bit;
-                    }
-                });
-                // A time index that is wrong and looks right is believed below the recovery point, as Kafka does.
-                let point = self.recovery_point;
-                if time {
-                    self.recovery_point = 0;
-                }
-                self.open(false);
-                self.recovery_point = point;
-            }
+            Step::FlipIndex { at, bit, time } => self.flip_index(at, bit, time),
             Step::DropIndex { segment, time } => {
                 let path = self.index_path(segment, time);
-                self.log
-                    .take()
-                    .expect("open between steps")
-                    .close()
-                    .unwrap();
+                self.close();
                 self.storage.remove_file(&path).unwrap();
                 self.open(true);
             }

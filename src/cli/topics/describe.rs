@@ -11,7 +11,7 @@ use troupe_protocol::kafka::messages::metadata_response::{
     MetadataResponsePartition, MetadataResponseTopic,
 };
 use troupe_protocol::kafka::messages::{
-    BrokerId, DescribeConfigsRequest, ListPartitionReassignmentsRequest,
+    BrokerId, DescribeConfigsRequest, ListPartitionReassignmentsRequest, MetadataResponse,
 };
 use uuid::Uuid;
 
@@ -95,14 +95,7 @@ async fn by_name(
         return Ok(Default::default());
     }
     let metadata = client.metadata(Some(names)).await?;
-    Ok((
-        metadata
-            .brokers
-            .iter()
-            .map(|broker| broker.node_id)
-            .collect(),
-        metadata.topics,
-    ))
+    Ok(live_and_topics(metadata))
 }
 
 async fn by_id(
@@ -118,14 +111,12 @@ async fn by_id(
     if metadata.topics.is_empty() && !command.if_exists {
         return Err(TopicError::NoTopicId(id.to_owned()));
     }
-    Ok((
-        metadata
-            .brokers
-            .iter()
-            .map(|broker| broker.node_id)
-            .collect(),
-        metadata.topics,
-    ))
+    Ok(live_and_topics(metadata))
+}
+
+fn live_and_topics(metadata: MetadataResponse) -> LiveAndTopics {
+    let live = metadata.brokers.iter().map(|broker| broker.node_id);
+    (live.collect(), metadata.topics)
 }
 
 fn name(topic: &MetadataResponseTopic) -> String {
