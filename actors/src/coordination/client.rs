@@ -192,11 +192,6 @@ impl CoordinationClient {
         }
     }
 
-    /// Reads a node's metadata and arms a watch, also on one that is missing.
-    pub async fn watch_existence(&self, path: &str) -> Result<(Option<Stat>, OneshotWatcher)> {
-        Ok(self.client.check_and_watch_stat(path).await?)
-    }
-
     /// Lists children, none when the node is missing.
     pub async fn children(&self, path: &str) -> Result<Vec<String>> {
         Ok(missing_is_none(self.client.list_children(path).await)?.unwrap_or_default())
@@ -205,14 +200,6 @@ impl CoordinationClient {
     /// Lists children and arms a watch on them.
     pub async fn watch_children(&self, path: &str) -> Result<(Vec<String>, OneshotWatcher)> {
         Ok(self.client.list_and_watch_children(path).await?)
-    }
-
-    /// Arms a watch on a node and all below it that stays until it is dropped.
-    pub async fn watch_tree(&self, path: &str) -> Result<zookeeper_client::PersistentWatcher> {
-        Ok(self
-            .client
-            .watch(path, zookeeper_client::AddWatchMode::PersistentRecursive)
-            .await?)
     }
 
     /// Replaces a node's data; with a version, only if it has that one.

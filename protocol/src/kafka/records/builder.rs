@@ -128,11 +128,6 @@ impl BatchBuilder {
         self.count == 0
     }
 
-    /// Returns the bytes of the records so far, before compression.
-    pub fn records_len(&self) -> usize {
-        self.records.len()
-    }
-
     /// Finishes the batch; without records it has base offset 0 and a last offset delta of -1.
     pub fn build(self) -> Result<BytesMut, BatchError> {
         let (base_offset, base_timestamp) = self.first.unwrap_or((0, NO_TIMESTAMP));

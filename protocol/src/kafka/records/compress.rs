@@ -67,14 +67,6 @@ impl Compression {
             Compression::Zstd => "zstd",
         }
     }
-
-    /// Returns the codec of a name; `none` is `uncompressed`.
-    pub fn from_name(name: &str) -> Option<Compression> {
-        if name == "none" {
-            return Some(Compression::None);
-        }
-        Self::ALL.into_iter().find(|codec| codec.name() == name)
-    }
 }
 
 impl fmt::Display for Compression {
