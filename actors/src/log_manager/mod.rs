@@ -5,6 +5,7 @@
 //! start costs one look at each directory.
 
 mod checkpointing;
+mod description;
 mod log_dir;
 mod manager;
 mod meta;
@@ -194,14 +195,14 @@ impl LogManagerHandle {
     /// Returns the replicas on disk that nobody asked for yet. Once the broker has opened all of its own, these are
     /// strays: they are left alone.
     pub async fn unopened(&self) -> Vec<TopicPartition> {
-        self.ask(|reply| replicas::ListUnopened { reply })
+        self.ask(|reply| description::ListUnopened { reply })
             .await
             .unwrap_or_default()
     }
 
     /// Describes the log directories, in the order of the configuration.
     pub async fn describe(&self) -> Vec<LogDirDescription> {
-        self.ask(|reply| replicas::DescribeDirs { reply })
+        self.ask(|reply| description::DescribeDirs { reply })
             .await
             .unwrap_or_default()
     }
