@@ -226,6 +226,74 @@ async fn a_topic_that_a_tool_marks_is_deleted() {
     broker.stop().await;
 }
 
+/// Lists the directories of a topic's replicas, whatever they are named for.
+fn replica_dirs(dir: &Path, topic: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(dir.join("logs")).expect("the log directory");
+    entries
+        .map(|entry| entry.expect("an entry").file_name())
+        .map(|name| name.to_string_lossy().into_owned())
+        .filter(|name| name.starts_with(&format!("{topic}-")))
+        .collect()
+}
+
+#[actix_rt::test]
+async fn a_deletion_that_a_crash_cut_short_is_finished_by_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    create(&broker, "t", 2).await;
+    broker.stop().await;
+    // As if the broker had died when the topic was marked and one of its replicas renamed: the marker is written, and
+    // then the broker that would heed it starts.
+    let settings = troupe_actors::znode::ZnodeConfig::new(dir.path().join("znodes"), 0);
+    let runtime = Runtime::single_threaded(Arc::new(SystemClock::new()));
+    let service = troupe_actors::znode::Coordination::start(settings, &runtime)
+        .await
+        .expect("coordination starts");
+    let client = Client::connect(&format!("127.0.0.1:{}", service.port()))
+        .await
+        .unwrap();
+    let open = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    client
+        .create("/admin/delete_topics/t", b"", &open)
+        .await
+        .unwrap();
+    drop(client);
+    service.shutdown().await.expect("coordination stops");
+    let broker = start(dir.path()).await;
+    assert_eq!(describe(&broker, "t").await.error_code, 3);
+    let dirs = replica_dirs(dir.path(), "t");
+    assert!(dirs.iter().all(|dir| dir.ends_with("-delete")), "{dirs:?}");
+    broker.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_topic_whose_znode_is_lost_keeps_its_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    create(&broker, "t", 1).await;
+    let client = zookeeper(&broker).await;
+    for path in [
+        "/brokers/topics/t/partitions/0/state",
+        "/brokers/topics/t/partitions/0",
+        "/brokers/topics/t/partitions",
+        "/brokers/topics/t",
+    ] {
+        client.delete(path, None).await.unwrap();
+    }
+    until("the topic is gone", async || {
+        describe(&broker, "t").await.error_code == 3
+    })
+    .await;
+    until("its replica is put aside", async || {
+        let dirs = replica_dirs(dir.path(), "t");
+        matches!(&dirs[..], [dir] if dir.ends_with("-stray"))
+    })
+    .await;
+    create(&broker, "t", 1).await;
+    drop(client);
+    broker.stop().await;
+}
+
 #[actix_rt::test]
 async fn a_configuration_that_a_tool_of_2015_changes_counts() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,17 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use futures_util::stream;
 use tokio::sync::{oneshot, watch};
 use troupe_protocol::kafka::errors::ErrorCode;
 use uuid::Uuid;
 
 use super::membership::Membership;
-use super::stored::{StoredTopic, write_all, write_side_by_side};
+use super::stored::{StoredTopic, write_all};
 use super::topics::{AdminError, NewTopic, TopicPlan, plan_partitions, plan_topic};
 use crate::config::{BrokerConfig, TopicConfig};
-use crate::coordination::client::Write;
 use crate::coordination::schema::{ProducerIdBlock, to_json};
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
 use crate::log_manager::LogManagerHandle;
@@ -309,15 +308,14 @@ impl Cluster {
 
     /// Deletes topics: marked first, so that a crash midway is made up for at the next start.
     pub(super) async fn delete_topics(&self, names: &[String]) -> Result<(), CoordinationError> {
-        let markers: Vec<Vec<Write>> = names
-            .iter()
-            .map(|name| vec![Write::Create(paths::delete_topic(name), Vec::new())])
-            .collect();
-        match write_side_by_side(&self.coordination, &markers).await {
-            // Marked already, by a tool or before a crash.
-            Ok(()) | Err(CoordinationError::Transaction { .. }) => {}
-            Err(error) => return Err(error),
-        }
+        let paths: Vec<String> = names.iter().map(|name| paths::delete_topic(name)).collect();
+        // Some may be marked already, by a tool or before a crash: the others are marked all the same.
+        try_join_all(
+            paths
+                .iter()
+                .map(|path| self.coordination.create_if_missing(path, b"")),
+        )
+        .await?;
         self.finish_deletions().await
     }
 
@@ -332,8 +330,15 @@ impl Cluster {
         if self.broker_config().delete_topic_enable {
             let topic = self.current().topic(name).map(Arc::clone);
             self.publish(|image| image.remove_topic(name));
-            if let Some(topic) = topic {
-                self.delete_replicas(&topic).await;
+            match topic {
+                Some(topic) => self.delete_replicas(local_replicas(&topic)).await,
+                // A deletion that a crash cut short goes on before anything of the topic is opened.
+                None if self.coordination.get(&paths::topic(name)).await?.is_some() => {
+                    let mut unopened = self.logs.unopened().await;
+                    unopened.retain(|partition| &*partition.topic == name);
+                    self.delete_replicas(unopened.iter()).await;
+                }
+                None => {}
             }
             self.coordination.delete_tree(&paths::topic(name)).await?;
             self.coordination
@@ -343,13 +348,8 @@ impl Cluster {
         self.coordination.delete(&paths::delete_topic(name)).await
     }
 
-    async fn delete_replicas(&self, topic: &TopicImage) {
-        let replicas = topic
-            .partitions
-            .iter()
-            .filter_map(|partition| partition.local.as_ref());
-        let deletions = replicas.map(|replica| async move {
-            let topic_partition = replica.topic_partition();
+    async fn delete_replicas(&self, replicas: impl Iterator<Item = &TopicPartition>) {
+        let deletions = replicas.map(|topic_partition| async move {
             if let Err(error) = self.logs.delete(topic_partition).await {
                 tracing::error!("{topic_partition} can't be deleted: {error}");
             }
@@ -369,8 +369,16 @@ impl Cluster {
         self.bring_up(topics, false).await?;
         let known: BTreeSet<String> = known.into_iter().collect();
         for gone in image.topics().filter(|topic| !known.contains(&*topic.name)) {
-            tracing::warn!("topic {} has lost its znode; it is deleted", gone.name);
-            self.delete_topic(&gone.name).await?;
+            tracing::warn!(
+                "topic {} has lost its znode; it is served no more, and its replicas here are put aside",
+                gone.name
+            );
+            self.publish(|image| image.remove_topic(&gone.name));
+            for replica in local_replicas(gone) {
+                if let Err(error) = self.logs.put_aside(replica).await {
+                    tracing::error!("{replica} can't be put aside: {error}");
+                }
+            }
         }
         Ok(())
     }
@@ -442,6 +450,15 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Lists what of a topic is on this broker.
+fn local_replicas(topic: &TopicImage) -> impl Iterator<Item = &TopicPartition> {
+    let local = topic
+        .partitions
+        .iter()
+        .filter_map(|partition| partition.local.as_ref());
+    local.map(PartitionHandle::topic_partition)
 }
 
 async fn lead(replica: &PartitionHandle, image: &PartitionImage) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::election::{elect_new, elect_offline};
@@ -205,14 +205,5 @@ pub(super) async fn write_all(client: &CoordinationClient, writes: &[Write]) -> 
     for chunk in writes.chunks(WRITES_PER_TRANSACTION) {
         client.transaction(chunk).await?;
     }
-    Ok(())
-}
-
-/// Writes several independent lists side by side, so that they share the service's flushes.
-pub(super) async fn write_side_by_side(
-    client: &CoordinationClient,
-    lists: &[Vec<Write>],
-) -> Result<()> {
-    try_join_all(lists.iter().map(|writes| write_all(client, writes))).await?;
     Ok(())
 }

@@ -25,6 +25,7 @@ use troupe_protocol::kafka::errors::ErrorCode;
 use uuid::Uuid;
 
 use crate::config::{BrokerConfig, TopicConfig};
+use crate::log::names::DirKind;
 use crate::partition::{Answer, PartitionHandle, TopicPartition};
 use crate::runtime::Runtime;
 use crate::storage::Storage;
@@ -182,9 +183,22 @@ impl LogManagerHandle {
     /// # Errors
     /// UNKNOWN_TOPIC_OR_PARTITION when there is none, KAFKA_STORAGE_ERROR when its directory cannot be renamed.
     pub async fn delete(&self, topic_partition: &TopicPartition) -> Answer<()> {
+        self.rename(topic_partition, DirKind::Delete).await
+    }
+
+    /// Closes a replica, open or not, and renames its directory with `-stray`: nobody reads it, nobody removes it.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete).
+    pub async fn put_aside(&self, topic_partition: &TopicPartition) -> Answer<()> {
+        self.rename(topic_partition, DirKind::Stray).await
+    }
+
+    async fn rename(&self, topic_partition: &TopicPartition, kind: DirKind) -> Answer<()> {
         let topic_partition = topic_partition.clone();
         let build = |reply| replicas::DeleteReplica {
             topic_partition,
+            kind,
             reply,
         };
         self.ask(build)

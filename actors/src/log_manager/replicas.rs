@@ -356,6 +356,8 @@ fn marked(dir: &Path, topic_partition: &TopicPartition, kind: DirKind) -> PathBu
 #[rtype(result = "()")]
 pub(super) struct DeleteReplica {
     pub(super) topic_partition: TopicPartition,
+    /// What its directory is named for: `-delete`, or `-stray` to be kept.
+    pub(super) kind: DirKind,
     pub(super) reply: Reply<()>,
 }
 
@@ -365,6 +367,7 @@ impl Handler<DeleteReplica> for LogManager {
     fn handle(&mut self, message: DeleteReplica, ctx: &mut Self::Context) {
         let DeleteReplica {
             topic_partition,
+            kind,
             reply,
         } = message;
         if let Some(replica) = self.replicas.get_mut(&topic_partition) {
@@ -372,7 +375,8 @@ impl Handler<DeleteReplica> for LogManager {
                 State::Open(handle) => {
                     let handle = handle.clone();
                     replica.state = State::Deleting { then: None };
-                    self.delete_open(topic_partition, handle, reply, ctx);
+                    let to = marked(handle.dir(), &topic_partition, kind);
+                    self.delete_open(handle, to, kind, reply, ctx);
                 }
                 State::Opening { .. } | State::Deleting { .. } => {
                     // Whoever asked for the replica has not got it yet, or it is gone already.
@@ -381,29 +385,30 @@ impl Handler<DeleteReplica> for LogManager {
             }
             return;
         }
-        let _ = reply.send(self.delete_unopened(&topic_partition, ctx));
+        let _ = reply.send(self.delete_unopened(&topic_partition, kind, ctx));
     }
 }
 
 impl LogManager {
     fn delete_open(
         &mut self,
-        topic_partition: TopicPartition,
         handle: PartitionHandle,
+        to: PathBuf,
+        kind: DirKind,
         reply: Reply<()>,
         ctx: &mut Context<Self>,
     ) {
+        let topic_partition = handle.topic_partition().clone();
         let mut registry = self
             .registry
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         registry.remove(&topic_partition);
         drop(registry);
-        let to = marked(handle.dir(), &topic_partition, DirKind::Delete);
-        let renamed = to.clone();
+        let to_remove = Some(to.clone()).filter(|_| kind == DirKind::Delete);
         let delete = async move { handle.ask(|reply| Delete { to, reply }).await };
         ctx.spawn(delete.into_actor(self).map(move |answer, manager, ctx| {
-            manager.deleted(&topic_partition, answer.map(|()| renamed), ctx);
+            manager.deleted(&topic_partition, answer.map(|()| to_remove), ctx);
             let _ = reply.send(answer);
         }));
     }
@@ -411,14 +416,14 @@ impl LogManager {
     fn deleted(
         &mut self,
         topic_partition: &TopicPartition,
-        renamed: Answer<PathBuf>,
+        to_remove: Answer<Option<PathBuf>>,
         ctx: &mut Context<Self>,
     ) {
         let delay_ms = self.config.topic_defaults.file_delete_delay_ms;
         let replica = self.replicas.remove(topic_partition);
         self.checkpoints_changed = true;
-        match renamed {
-            Ok(renamed) => self.remove_later(vec![renamed], delay_ms, ctx),
+        match to_remove {
+            Ok(dir) => self.remove_later(dir.into_iter().collect(), delay_ms, ctx),
             // It is still there: whoever asks for one of that name has to be told whose it is.
             Err(_) => {
                 let dir = replica.as_ref().map(|replica| replica.dir);
@@ -439,6 +444,7 @@ impl LogManager {
     fn delete_unopened(
         &mut self,
         topic_partition: &TopicPartition,
+        kind: DirKind,
         ctx: &mut Context<Self>,
     ) -> Answer<()> {
         let has = |dir: &&mut LogDir| dir.unopened.contains(topic_partition);
@@ -448,7 +454,7 @@ impl LogManager {
             .find(has)
             .ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let path = dir.replica(topic_partition);
-        let to = marked(&path, topic_partition, DirKind::Delete);
+        let to = marked(&path, topic_partition, kind);
         let storage = self.storage.as_ref();
         let renamed = storage
             .rename(&path, &to)
@@ -459,8 +465,10 @@ impl LogManager {
         })?;
         dir.unopened.remove(topic_partition);
         self.checkpoints_changed = true;
-        let delay_ms = self.config.topic_defaults.file_delete_delay_ms;
-        self.remove_later(vec![to], delay_ms, ctx);
+        if kind == DirKind::Delete {
+            let delay_ms = self.config.topic_defaults.file_delete_delay_ms;
+            self.remove_later(vec![to], delay_ms, ctx);
+        }
         Ok(())
     }
 }
