@@ -60,6 +60,9 @@ pub enum Write {
     Delete(String),
 }
 
+/// Deletions per transaction at most: a transaction has to fit into ZooKeeper's 1 MiB.
+const DELETIONS_PER_TRANSACTION: usize = 1_000;
+
 fn open() -> zookeeper_client::CreateOptions<'static> {
     CreateMode::Persistent.with_acls(Acls::anyone_all())
 }
@@ -237,8 +240,18 @@ impl CoordinationClient {
             }
             next += 1;
         }
-        for path in paths.iter().rev() {
-            self.delete(path).await?;
+        for chunk in paths.rchunks(DELETIONS_PER_TRANSACTION) {
+            let writes: Vec<Write> = chunk.iter().rev().cloned().map(Write::Delete).collect();
+            match self.transaction(&writes).await {
+                Ok(_) => {}
+                // Somebody deletes along, or has put something in between.
+                Err(CoordinationError::Transaction { .. }) => {
+                    for path in chunk.iter().rev() {
+                        self.delete(path).await?;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
