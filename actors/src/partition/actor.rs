@@ -192,6 +192,9 @@ impl Partition {
         for waiter in self.by_flush.drain().chain(self.by_high_watermark.drain()) {
             let _ = waiter.reply.send(Err(ErrorCode::KafkaStorageError));
         }
+        for (_, reply) in self.flush_replies.drain(..) {
+            let _ = reply.send(Err(ErrorCode::KafkaStorageError));
+        }
         let now = self.surroundings.clock.monotonic();
         let too_soon = self
             .rebuilt_at

@@ -622,3 +622,16 @@ async fn more_messages_than_the_mailbox_holds_keep_their_order() {
         assert_eq!(answer.await.unwrap().unwrap().base_offset, expected);
     }
 }
+
+#[actix_rt::test]
+async fn whoever_asked_for_a_flush_hears_of_a_panic() {
+    let rig = rig(TopicConfig::default()).await;
+    let one = || batch(&["a"], NOW, None);
+    append(&rig.partition, one(), Acks::All).await.unwrap();
+    let (reply, flushed) = tokio::sync::oneshot::channel();
+    rig.partition.send(Flush { reply }).await.unwrap();
+    rig.clock.panic(1);
+    let broken = append(&rig.partition, one(), Acks::All).await;
+    assert_eq!(broken, Err(ErrorCode::KafkaStorageError));
+    assert!(flushed.await.is_ok(), "answered, one way or the other");
+}
