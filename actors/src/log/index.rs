@@ -325,6 +325,11 @@ impl<E: Entry> Index<E> {
         self.release();
     }
 
+    /// Counts everything in the file as not flushed.
+    pub(super) fn distrust(&mut self) {
+        self.dirty = true;
+    }
+
     /// Returns the file when something in it is not flushed, and counts it as flushed.
     pub(super) fn take_dirty(&mut self) -> io::Result<Option<Arc<dyn StorageFile>>> {
         if !std::mem::take(&mut self.dirty) {

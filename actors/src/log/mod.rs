@@ -314,6 +314,11 @@ impl Log {
             return Err(io::Error::other("a write to this log failed before"));
         }
         self.active_mut().finish()?;
+        // A flush that is under way has taken note of what it syncs, and nobody will hear how it went.
+        let unflushed = self.segment_number(self.recovery_point);
+        for segment in self.segments.iter_mut().skip(unflushed) {
+            segment.distrust();
+        }
         self.write_snapshot(self.log_end_offset)?;
         self.storage
             .open(

@@ -478,6 +478,13 @@ impl Segment {
         Ok(())
     }
 
+    /// Counts everything in the files as not flushed.
+    pub(super) fn distrust(&mut self) {
+        self.dirty = true;
+        self.offsets.distrust();
+        self.times.distrust();
+    }
+
     /// Changes where the files are, after the directory was renamed.
     pub(super) fn moved(&mut self, dir: &Path) {
         self.dir = dir.to_owned();

@@ -2,7 +2,7 @@
 
 use super::testing::{BatchSpec, batch};
 use super::*;
-use crate::storage::memory::MemoryStorage;
+use crate::storage::memory::{Crash, MemoryStorage};
 
 const DIR: &str = "/data/topic-0";
 
@@ -364,4 +364,20 @@ fn crc32_of(bytes: &[u8]) -> [u8; 4] {
         "the check value of CRC-32"
     );
     recovery::crc32(bytes).to_be_bytes()
+}
+
+#[test]
+fn a_close_does_not_rely_on_a_flush_that_is_under_way() {
+    let mut rig = Rig::new(small());
+    let (mut log, _) = rig.open();
+    for _ in 0..20 {
+        append(&mut log, BatchSpec::default());
+    }
+    let end = log.log_end_offset();
+    let _never_synced = log.begin_flush().unwrap();
+    log.close().unwrap();
+    rig.storage.crash(Crash::Machine { keep: 0 });
+    rig.start.clean_shutdown = true;
+    let (log, _) = rig.open();
+    assert_eq!(log.log_end_offset(), end);
 }
