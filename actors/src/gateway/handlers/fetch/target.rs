@@ -155,7 +155,9 @@ impl Target {
         };
         place.since = place.look();
         place.grown = 0;
-        if is_idle(&place.since, &self.wanted, reader) {
+        // One that is gone can't be waited for: asking it tells so.
+        let gone = place.watch.has_changed().is_err();
+        if !gone && is_idle(&place.since, &self.wanted, reader) {
             return Asked::Known(bounds(self.wanted.index, &place.since, reader));
         }
         let max_bytes = max_bytes.min(u64::try_from(self.wanted.max_bytes).unwrap_or(0));
