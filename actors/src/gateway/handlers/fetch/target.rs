@@ -52,7 +52,8 @@ impl Place {
 
     /// Returns how many bytes there are to read that were not there when this was called last.
     ///
-    /// `None` when its role or its beginning changed, which its reader has to know at once.
+    /// `None` when its role or its beginning changed, which its reader has to know at once, and when that can only be
+    /// found out by reading.
     pub(super) fn grow(&mut self, reader: Reader) -> Option<u64> {
         let gone = self.watch.has_changed().is_err();
         let (then, now) = (self.since, self.look());
@@ -64,6 +65,10 @@ impl Place {
             return None;
         }
         let moved = bound(&now, reader) > bound(&then, reader);
+        if moved && bound(&then, reader) < then.log_end_offset {
+            // Records that were there already can be read now; how many bytes they are is found out by reading.
+            return None;
+        }
         let grown = if moved {
             now.appended_bytes.saturating_sub(then.appended_bytes)
         } else {
@@ -348,6 +353,31 @@ mod tests {
             assert!(!idle(9, reader), "{reader:?} is out of range");
         }
         assert!(!idle(40, Reader::Follower { broker: 2 }));
+    }
+
+    #[actix_rt::test]
+    async fn records_that_were_there_before_they_could_be_read_end_the_wait() {
+        use crate::partition::messages::Acks;
+        use crate::partition::testing::{BROKER, TestClock, append, batch, lead, open};
+        let storage = std::sync::Arc::new(crate::storage::memory::MemoryStorage::new());
+        let partition = open(&storage, &TestClock::new(1), Default::default(), false);
+        lead(&partition, &[BROKER, BROKER + 1]).await;
+        append(&partition, batch(&["a"], 1, None), Acks::Leader)
+            .await
+            .unwrap();
+        let mut place = Place {
+            watch: partition.watch(),
+            since: partition.progress(),
+            handle: partition,
+            grown: 0,
+        };
+        assert_eq!(place.since.high_watermark, 0);
+        assert_eq!(place.grow(Reader::Consumer), Some(0));
+        let follower = Reader::Follower { broker: BROKER + 1 };
+        let reading = read(&place, &wanted(1, -1, -1), follower, 1, false).await;
+        assert_eq!(reading.unwrap().await.unwrap().error, ErrorCode::None);
+        assert_eq!(place.look().high_watermark, 1);
+        assert_eq!(place.grow(Reader::Consumer), None);
     }
 
     #[test]
