@@ -89,7 +89,12 @@ fn described(
             ));
         }
     };
-    if let Some(keys) = &asked.configuration_keys {
+    // No list asks for all of them, and so does an empty one.
+    if let Some(keys) = asked
+        .configuration_keys
+        .as_ref()
+        .filter(|keys| !keys.is_empty())
+    {
         configs.retain(|config| keys.iter().any(|key| **key == *config.name));
     }
     Ok(configs)
