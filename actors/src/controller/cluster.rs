@@ -225,10 +225,14 @@ impl Cluster {
         let image = self.current();
         let config = self.broker_config();
         let mut outcomes = Vec::with_capacity(topics.len());
-        let mut names = BTreeSet::new();
+        let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+        for topic in &topics {
+            *times.entry(&topic.name).or_default() += 1;
+        }
         for topic in &topics {
             self.next_placement = self.next_placement.wrapping_add(1);
-            let plan = if names.insert(topic.name.as_str()) {
+            // Which of several is meant nobody knows: none is created.
+            let plan = if times.get(topic.name.as_str()) == Some(&1) {
                 plan_topic(topic, &image, &config, self.next_placement)
             } else {
                 let message = format!("Duplicate topic name: {}", topic.name);
