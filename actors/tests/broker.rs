@@ -267,6 +267,69 @@ async fn a_deletion_that_a_crash_cut_short_is_finished_by_the_next_start() {
 }
 
 #[actix_rt::test]
+async fn a_topic_that_is_asked_for_twice_is_not_created_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    let topic = |name, partitions| {
+        CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_static_str(name)))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1)
+    };
+    let topics = vec![topic("t", 1), topic("u", 1), topic("t", 2)];
+    let request = CreateTopicsRequest::default().with_topics(topics);
+    let answers = call(&broker, 7, request).await.topics;
+    let codes: Vec<_> = answers.iter().map(|answer| answer.error_code).collect();
+    assert_eq!(codes, [42, 0, 42]);
+    assert_eq!(describe(&broker, "t").await.error_code, 3);
+    broker.stop().await;
+}
+
+#[actix_rt::test]
+async fn no_list_of_keys_and_an_empty_one_ask_for_the_whole_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    create(&broker, "t", 1).await;
+    let mut counts = Vec::new();
+    for keys in [None, Some(Vec::new())] {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(StrBytes::from_static_str("t"))
+            .with_configuration_keys(keys);
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let answer = call(&broker, 4, request).await.results.remove(0);
+        counts.push(answer.configs.len());
+    }
+    assert!(counts[0] > 20 && counts[0] == counts[1], "{counts:?}");
+    broker.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_topic_whose_partitions_have_a_gap_stays_offline() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    let client = zookeeper(&broker).await;
+    let open = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    for (name, assignment) in [
+        (
+            "gap",
+            br#"{"version":1,"partitions":{"0":[0],"2":[0]}}"#.as_slice(),
+        ),
+        ("whole", br#"{"version":1,"partitions":{"0":[0]}}"#),
+    ] {
+        let path = format!("/brokers/topics/{name}");
+        client.create(&path, assignment, &open).await.unwrap();
+    }
+    until("the topic after it is served", async || {
+        describe(&broker, "whole").await.error_code == 0
+    })
+    .await;
+    assert_eq!(describe(&broker, "gap").await.error_code, 3);
+    drop(client);
+    broker.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_topic_whose_znode_is_lost_keeps_its_records() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;

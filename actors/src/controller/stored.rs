@@ -8,7 +8,9 @@ use uuid::Uuid;
 use super::election::{elect_new, elect_offline};
 use super::topics::TopicPlan;
 use crate::coordination::client::{Result, Write};
-use crate::coordination::schema::{ConfigOverrides, PartitionState, TopicAssignment, to_json};
+use crate::coordination::schema::{
+    ConfigOverrides, MalformedZnode, PartitionState, TopicAssignment, to_json,
+};
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
 use crate::metadata::BrokerId;
 use crate::uuid_text::{decode_id, encode_id};
@@ -70,6 +72,17 @@ impl StoredTopic {
             .into_iter()
             .filter_map(|(partition, replicas)| Some((partition.parse().ok()?, replicas)))
             .collect();
+        let dense = (0..)
+            .zip(assignment.keys())
+            .all(|(due, &found)| due == found);
+        if !dense {
+            // By their place they would be taken for each other.
+            return Err(CoordinationError::Malformed(MalformedZnode {
+                path,
+                content: format!("partitions {:?}", assignment.keys()),
+                reason: "one is missing".to_owned(),
+            }));
+        }
         let partitions_node = client.get(&paths::partitions(name)).await?;
         let has_partitions_node = partitions_node.is_some();
         let overrides = client
