@@ -6,12 +6,32 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes shared by every connection when `queued.max.request.bytes` is not set.
 const DEFAULT_BYTES: u32 = 256 * 1024 * 1024;
+/// Frames up to this size have half of the budget to themselves.
+const ORDINARY_FRAME: usize = 1024 * 1024;
 
 /// Hands out bytes to frames and takes them back; who finds too few waits in line.
+///
+/// A frame is paid for when its size is known, long before it is there. So that a few clients that announce huge frames
+/// and then stall cannot stop everyone else, ordinary and large frames draw on a half of their own.
 #[derive(Debug, Clone)]
 pub(crate) struct ByteBudget {
+    ordinary: Lane,
+    large: Lane,
+}
+
+#[derive(Debug, Clone)]
+struct Lane {
     semaphore: Arc<Semaphore>,
     total: u32,
+}
+
+impl Lane {
+    fn new(total: u32) -> Self {
+        Self {
+            semaphore: Arc::new(Semaphore::new(total as usize)),
+            total,
+        }
+    }
 }
 
 /// Bytes taken from the budget; dropping it gives them back.
@@ -27,19 +47,26 @@ impl ByteBudget {
             ..=0 => DEFAULT_BYTES,
             bytes => u32::try_from(bytes).unwrap_or(u32::MAX),
         };
+        let ordinary = total.div_ceil(2);
         Self {
-            semaphore: Arc::new(Semaphore::new(total as usize)),
-            total,
+            ordinary: Lane::new(ordinary),
+            large: Lane::new((total - ordinary).max(1)),
         }
     }
 
     /// Waits until `bytes` are free and takes them.
     ///
-    /// A frame larger than the whole budget takes all of it: it proceeds, alone. Dropping the future gives its place in line up.
+    /// A frame larger than its half of the budget takes all of that: it proceeds, alone of its kind. Dropping the future
+    /// gives its place in line up.
     pub(crate) async fn reserve(&self, bytes: usize) -> Reservation {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total);
+        let lane = if bytes <= ORDINARY_FRAME {
+            &self.ordinary
+        } else {
+            &self.large
+        };
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(lane.total);
         // The semaphore is never closed, so there always is a permit.
-        let permit = Arc::clone(&self.semaphore)
+        let permit = Arc::clone(&lane.semaphore)
             .acquire_many_owned(bytes)
             .await
             .ok();
@@ -49,7 +76,7 @@ impl ByteBudget {
     /// Returns how many bytes nobody holds.
     #[cfg(test)]
     pub(crate) fn available(&self) -> usize {
-        self.semaphore.available_permits()
+        self.ordinary.semaphore.available_permits() + self.large.semaphore.available_permits()
     }
 }
 
@@ -61,24 +88,34 @@ mod tests {
 
     #[actix_rt::test]
     async fn a_frame_waits_until_there_is_room_and_gives_it_back() {
-        let budget = ByteBudget::new(100);
+        let budget = ByteBudget::new(200);
         let first = budget.reserve(80).await;
         assert!(budget.reserve(21).now_or_never().is_none());
         drop(first);
         let second = budget.reserve(21).now_or_never();
         assert!(second.is_some());
-        assert_eq!(budget.available(), 79);
+        assert_eq!(budget.available(), 179);
     }
 
     #[actix_rt::test]
     async fn a_frame_larger_than_the_budget_proceeds_alone() {
-        let budget = ByteBudget::new(100);
+        let budget = ByteBudget::new(200);
         let small = budget.reserve(1).await;
         assert!(budget.reserve(1_000).now_or_never().is_none());
         drop(small);
         let large = budget.reserve(1_000).now_or_never();
         assert!(large.is_some());
-        assert_eq!(budget.available(), 0);
+        assert_eq!(budget.available(), 100);
+    }
+
+    #[actix_rt::test]
+    async fn large_frames_that_stall_do_not_hold_up_ordinary_ones() {
+        let budget = ByteBudget::new(8 * 1024 * 1024);
+        let stalled = budget.reserve(100 * 1024 * 1024).await;
+        assert!(budget.reserve(ORDINARY_FRAME + 1).now_or_never().is_none());
+        assert!(budget.reserve(ORDINARY_FRAME).now_or_never().is_some());
+        drop(stalled);
+        assert_eq!(budget.available(), 8 * 1024 * 1024);
     }
 
     #[test]
