@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::MetadataRequest;
+use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -158,6 +158,12 @@ impl Server {
             .chain(&self.zookeeper)
             .map(Process::id)
             .collect()
+    }
+
+    /// Returns whether the server advertises an API.
+    pub fn advertises(&self, api_key: i16) -> bool {
+        let response = Wire::connect(self).call(0, &ApiVersionsRequest::default());
+        response.api_keys.iter().any(|api| api.api_key == api_key)
     }
 
     /// Everything that the server wrote to its standard output and error since it started.
