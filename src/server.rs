@@ -17,6 +17,7 @@ use troupe_actors::storage::Disk;
 use troupe_actors::znode::CoordinationError;
 
 use crate::cli::output;
+use crate::file_limit;
 use crate::port_holder::port_holder;
 use crate::signals;
 
@@ -62,6 +63,7 @@ fn start(options: &ServerOptions) -> Result<(), ServerError> {
         &options.overrides,
     )?;
     report(&config);
+    file_limit::raise();
     actix_rt::System::new().block_on(serve(config))
 }
 
