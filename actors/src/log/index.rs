@@ -7,6 +7,9 @@
 //!
 //! While its segment is appended to, an index file has its full size, zeros after the last entry (sparse: they take
 //! no blocks); it is trimmed when the segment is closed. A file is opened when it is first needed.
+//!
+//! The last few entries wait in memory and are written together: a busy partition adds two entries per batch. What a
+//! crash takes of them lies past the recovery point, where indexes are made again anyway, because a flush writes them.
 
 use std::io;
 use std::marker::PhantomData;
@@ -144,6 +147,8 @@ pub(super) struct Index<E> {
     entries: u32,
     max_entries: u32,
     last: Option<E>,
+    /// The encoded entries at the end that are not in the file yet.
+    unwritten: Vec<u8>,
     /// Whether something was written since the last flush.
     dirty: bool,
     _entry: PhantomData<E>,
@@ -156,6 +161,9 @@ pub(super) type TimeIndex = Index<TimeEntry>;
 
 /// How many entries a search reads at once.
 const BLOCK: u32 = 256;
+
+/// Bytes of entries that wait in memory at most.
+const UNWRITTEN_BYTES: usize = 768;
 
 impl<E: Entry> Index<E> {
     /// Returns an index without entries, for a file that is empty or to be made so by [`Index::reset`].
@@ -173,6 +181,7 @@ impl<E: Entry> Index<E> {
             entries: 0,
             max_entries: u32::try_from(max_bytes / E::LEN as u64).unwrap_or(u32::MAX),
             last: None,
+            unwritten: Vec::new(),
             dirty: false,
             _entry: PhantomData,
         }
@@ -182,8 +191,7 @@ impl<E: Entry> Index<E> {
     ///
     /// Returns `false`, and has no entries, when the file is missing or its length or last entry cannot be right.
     pub(super) fn load(&mut self) -> io::Result<bool> {
-        self.entries = 0;
-        self.last = None;
+        self.forget();
         let file = match self.storage.open(&self.path, false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -198,8 +206,8 @@ impl<E: Entry> Index<E> {
         if entries == 0 {
             return Ok(true);
         }
-        let last = self.read_entry(entries - 1)?;
-        let first = self.read_entry(0)?;
+        let last = self.read_from_file(entries - 1)?;
+        let first = self.read_from_file(0)?;
         let ascending = match (first, last) {
             (Some(first), Some(last)) => entries == 1 || last.follows(&first),
             _ => false,
@@ -217,8 +225,7 @@ impl<E: Entry> Index<E> {
     /// Takes over entries of a file that may end in zeros or rubbish: the leading ones, as far as they ascend and
     /// `wanted` says yes.
     pub(super) fn salvage(&mut self, wanted: impl Fn(&E) -> bool) -> io::Result<()> {
-        self.entries = 0;
-        self.last = None;
+        self.forget();
         let file = Arc::clone(self.file()?);
         let there = u32::try_from(file.len()? / E::LEN as u64).unwrap_or(u32::MAX);
         let mut block = vec![0; BLOCK as usize * E::LEN];
@@ -240,6 +247,28 @@ impl<E: Entry> Index<E> {
                 self.entries += 1;
                 self.last = Some(entry);
             }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.entries = 0;
+        self.last = None;
+        self.unwritten.clear();
+    }
+
+    /// Returns how many entries are in the file.
+    fn written(&self) -> u32 {
+        let waiting = u32::try_from(self.unwritten.len() / E::LEN).unwrap_or(u32::MAX);
+        self.entries.saturating_sub(waiting)
+    }
+
+    /// Writes the entries that wait.
+    fn write_waiting(&mut self) -> io::Result<()> {
+        if !self.unwritten.is_empty() {
+            let position = u64::from(self.written()) * E::LEN as u64;
+            self.file()?.write_all_at(&self.unwritten, position)?;
+            self.unwritten.clear();
         }
         Ok(())
     }
@@ -276,7 +305,7 @@ impl<E: Entry> Index<E> {
     /// Gives the file its full size, so that appending never grows it. Forgets what lies after the last entry.
     pub(super) fn preallocate(&mut self) -> io::Result<()> {
         let file = self.file()?;
-        file.set_len(u64::from(self.entries) * E::LEN as u64)?;
+        file.set_len(u64::from(self.written()) * E::LEN as u64)?;
         let full = u64::from(self.max_entries.max(self.entries)) * E::LEN as u64;
         file.set_len(full)
     }
@@ -284,8 +313,7 @@ impl<E: Entry> Index<E> {
     /// Removes all entries.
     pub(super) fn reset(&mut self) -> io::Result<()> {
         self.dirty = true;
-        self.entries = 0;
-        self.last = None;
+        self.forget();
         self.preallocate()
     }
 
@@ -298,18 +326,21 @@ impl<E: Entry> Index<E> {
         if entry.encode(self.base_offset, &mut buffer).is_none() {
             return Ok(());
         }
-        let position = u64::from(self.entries) * E::LEN as u64;
-        self.file()?
-            .write_all_at(buffer.get(..E::LEN).unwrap_or_default(), position)?;
+        self.unwritten
+            .extend_from_slice(buffer.get(..E::LEN).unwrap_or_default());
         self.entries += 1;
         self.last = Some(entry);
         self.dirty = true;
-        Ok(())
+        if self.unwritten.len() < UNWRITTEN_BYTES {
+            return Ok(());
+        }
+        self.write_waiting()
     }
 
     /// Cuts the file to its entries.
     pub(super) fn trim(&mut self) -> io::Result<()> {
         self.dirty = true;
+        self.write_waiting()?;
         self.file()?
             .set_len(u64::from(self.entries) * E::LEN as u64)
     }
@@ -335,10 +366,20 @@ impl<E: Entry> Index<E> {
         if !std::mem::take(&mut self.dirty) {
             return Ok(None);
         }
+        self.write_waiting()?;
         Ok(Some(Arc::clone(self.file()?)))
     }
 
     fn read_entry(&self, number: u32) -> io::Result<Option<E>> {
+        if number < self.written() {
+            return self.read_from_file(number);
+        }
+        let waiting = (number - self.written()) as usize * E::LEN;
+        let bytes = self.unwritten.get(waiting..waiting + E::LEN);
+        Ok(bytes.and_then(|bytes| E::decode(bytes, self.base_offset)))
+    }
+
+    fn read_from_file(&self, number: u32) -> io::Result<Option<E>> {
         let mut buffer = [0; 12];
         let bytes = buffer.get_mut(..E::LEN).unwrap_or_default();
         read_exact_at(
@@ -371,11 +412,15 @@ impl<E: Entry> Index<E> {
             }
         }
         let mut block = [0; BLOCK as usize * 12];
+        let in_file = high.min(self.written()).saturating_sub(low);
         let bytes = block
-            .get_mut(..(high - low) as usize * E::LEN)
+            .get_mut(..in_file as usize * E::LEN)
             .unwrap_or_default();
         read_exact_at(self.file()?.as_ref(), bytes, u64::from(low) * E::LEN as u64)?;
-        for bytes in bytes.chunks_exact(E::LEN) {
+        for bytes in bytes
+            .chunks_exact(E::LEN)
+            .chain(self.unwritten.chunks_exact(E::LEN))
+        {
             match E::decode(bytes, self.base_offset) {
                 Some(entry) if before(&entry) => found = Some(entry),
                 _ => break,
@@ -386,6 +431,7 @@ impl<E: Entry> Index<E> {
 
     /// Removes the entries for which `keep` is false, which must be so for a trailing part of the entries.
     pub(super) fn truncate_where(&mut self, keep: impl Fn(&E) -> bool) -> io::Result<()> {
+        self.write_waiting()?;
         let (mut low, mut high) = (0, self.entries);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -454,6 +500,8 @@ mod tests {
             })
             .unwrap();
         let path = Path::new(PATH);
+        assert_eq!(storage.read(path).unwrap(), [0; 24], "entries wait");
+        index.take_dirty().unwrap();
         let full = [
             0, 0, 0, 9, 0, 0, 0x10, 0x68, 0, 0, 3, 0xe8, 0, 0, 0x20, 0xd0, 0, 0, 0, 0, 0, 0, 0, 0,
         ];
@@ -476,6 +524,7 @@ mod tests {
                 offset: 110,
             })
             .unwrap();
+        times.take_dirty().unwrap();
         assert_eq!(
             storage.read(&path).unwrap(),
             [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 9],
@@ -552,7 +601,7 @@ mod tests {
     #[test]
     fn salvages_the_leading_entries() {
         let storage = MemoryStorage::new();
-        drop(filled(&storage, 300));
+        filled(&storage, 300).take_dirty().unwrap();
         let mut index = offsets(&storage, 1 << 20);
         index.salvage(|_| true).unwrap();
         assert_eq!(index.entries(), 300, "zeros end it");

@@ -17,6 +17,8 @@ struct Written {
     end: i64,
     /// Whether it has to be flushed before it is acknowledged.
     flush_first: bool,
+    /// Whether it began a new segment.
+    rolled: bool,
 }
 
 impl Partition {
@@ -48,6 +50,10 @@ impl Partition {
         } else {
             self.acknowledge(written.end, waiter);
             self.start_flush_timer(ctx);
+            if written.rolled {
+                // A closed segment goes to disk at once, so that a later crash has one segment to check, not many.
+                self.start_flush(ctx);
+            }
         }
     }
 
@@ -72,13 +78,16 @@ impl Partition {
         let now_ms = self.surroundings.clock.now_ms();
         let (header, log_append_time_ms) = self.stamp(batch, header, now_ms);
         let log = self.log()?;
-        if let Err(error) = log.append(batch, &header, now_ms) {
-            if log.is_failed() {
+        let rolled = match log.append(batch, &header, now_ms) {
+            Ok(appended) => appended.rolled,
+            Err(error) if log.is_failed() => {
                 return Err(self.fail("writing to the log", &error));
             }
-            tracing::warn!(partition = %self.identity.topic_partition, "refused a batch: {error}");
-            return Err(ErrorCode::CorruptMessage);
-        }
+            Err(error) => {
+                tracing::warn!(partition = %self.identity.topic_partition, "refused a batch: {error}");
+                return Err(ErrorCode::CorruptMessage);
+            }
+        };
         let end = log.log_end_offset();
         self.replica.appended(end, batch.len() as u64);
         let records = u64::try_from(end - header.base_offset).unwrap_or_default();
@@ -87,6 +96,7 @@ impl Partition {
             appended: self.appended(header.base_offset, log_append_time_ms),
             end,
             flush_first: self.flush.appended(records, limit),
+            rolled,
         })
     }
 
@@ -111,6 +121,7 @@ impl Partition {
             end,
             // The first copy may still wait for its flush.
             flush_first: !self.by_flush.is_empty(),
+            rolled: false,
         }))
     }
 

@@ -207,6 +207,31 @@ async fn with_flush_messages_an_answer_survives_the_machine() {
 }
 
 #[actix_rt::test]
+async fn a_segment_that_is_closed_is_flushed() {
+    let config = TopicConfig {
+        segment_bytes: 200,
+        ..TopicConfig::default()
+    };
+    let rig = rig(config).await;
+    for _ in 0..4 {
+        append(&rig.partition, batch(&["a"], NOW, None), Acks::Leader)
+            .await
+            .unwrap();
+    }
+    let flushed = async {
+        while rig.partition.recovery_point() == 0 {
+            actix_rt::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), flushed)
+        .await
+        .expect("the flush ends");
+    rig.storage.crash(Crash::Machine { keep: 0 });
+    let rig = rig.reopen().await;
+    assert!(rig.partition.progress().log_end_offset >= 2);
+}
+
+#[actix_rt::test]
 async fn without_a_flush_an_answer_only_survives_the_process() {
     let rig = rig(TopicConfig::default()).await;
     append(&rig.partition, batch(&["a"], NOW, None), Acks::All)
