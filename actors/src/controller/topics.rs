@@ -55,7 +55,7 @@ pub struct NewTopic {
     /// How many replicas each; -1 likewise.
     pub replication_factor: i32,
     /// Replicas by partition, when the asker chooses them.
-    pub assignment: BTreeMap<i32, Vec<BrokerId>>,
+    pub assignment: Vec<(i32, Vec<BrokerId>)>,
     /// Configuration; a value that is missing is an error, as in Kafka.
     pub config: BTreeMap<String, Option<String>>,
 }
@@ -152,8 +152,19 @@ fn place(
                        Both cannot be used at the same time.";
         return Err(AdminError::new(ErrorCode::InvalidRequest, message));
     }
-    check_assignment(&new.assignment, 0, image)?;
-    Ok(new.assignment.clone())
+    let mut assignment = BTreeMap::new();
+    for (partition, brokers) in &new.assignment {
+        if assignment.insert(*partition, brokers.clone()).is_some() {
+            let message =
+                format!("Found multiple manual partition assignments for partition {partition}");
+            return Err(AdminError::new(
+                ErrorCode::InvalidReplicaAssignment,
+                message,
+            ));
+        }
+    }
+    check_assignment(&assignment, 0, image)?;
+    Ok(assignment)
 }
 
 /// Checks an assignment that somebody chose: dense from `first`, equally many distinct replicas each, known brokers.
@@ -238,4 +249,143 @@ pub fn plan_partitions(
     let assignment = (existing..).zip(chosen.iter().cloned()).collect();
     check_assignment(&assignment, existing, image)?;
     Ok(assignment)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::metadata::{BrokerNode, PartitionImage, TopicImage};
+
+    /// Brokers 0 and 1, and the topic `there` with two partitions.
+    fn image() -> MetadataImage {
+        let mut image = MetadataImage::of_cluster("cluster".into());
+        for id in [0, 1] {
+            let node = BrokerNode {
+                id,
+                endpoints: Vec::new(),
+                rack: None,
+                epoch: 0,
+            };
+            image.brokers.insert(id, Arc::new(node));
+        }
+        let partition = PartitionImage {
+            leader: 0,
+            leader_epoch: 0,
+            replicas: vec![0],
+            isr: vec![0],
+            local: None,
+        };
+        image.put_topic(Arc::new(TopicImage {
+            name: "there".into(),
+            id: Uuid::nil(),
+            is_internal: false,
+            config: Arc::new(TopicConfig::default()),
+            overrides: BTreeMap::new(),
+            partitions: vec![partition.clone(), partition],
+        }));
+        image
+    }
+
+    fn topic(name: &str, partitions: i32, replication_factor: i32) -> NewTopic {
+        NewTopic {
+            name: name.to_owned(),
+            partitions,
+            replication_factor,
+            ..NewTopic::default()
+        }
+    }
+
+    fn assigned(assignment: &[(i32, &[BrokerId])]) -> NewTopic {
+        NewTopic {
+            assignment: assignment
+                .iter()
+                .map(|(partition, brokers)| (*partition, brokers.to_vec()))
+                .collect(),
+            ..topic("t", -1, -1)
+        }
+    }
+
+    fn refusal(new: &NewTopic) -> ErrorCode {
+        plan_topic(new, &image(), &BrokerConfig::default(), 0)
+            .expect_err("refused")
+            .code
+    }
+
+    #[test]
+    fn minus_one_stands_for_the_brokers_defaults() {
+        let plan = plan_topic(&topic("t", -1, -1), &image(), &BrokerConfig::default(), 0);
+        let assignment = plan.expect("a plan").assignment;
+        assert_eq!((assignment.len(), assignment[&0].len()), (1, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_created_gets_kafkas_error() {
+        assert_eq!(
+            refusal(&topic("a b", 1, 1)),
+            ErrorCode::InvalidTopicException
+        );
+        assert_eq!(
+            refusal(&topic("there", 1, 1)),
+            ErrorCode::TopicAlreadyExists
+        );
+        assert_eq!(refusal(&topic("t", 0, 1)), ErrorCode::InvalidPartitions);
+        assert_eq!(refusal(&topic("t", -2, 1)), ErrorCode::InvalidPartitions);
+        assert_eq!(
+            refusal(&topic("t", 1, 0)),
+            ErrorCode::InvalidReplicationFactor
+        );
+        assert_eq!(
+            refusal(&topic("t", 1, 3)),
+            ErrorCode::InvalidReplicationFactor
+        );
+        for (name, value) in [("retention.ms", "x"), ("retention.years", "1")] {
+            let mut new = topic("t", 1, 1);
+            new.config.insert(name.to_owned(), Some(value.to_owned()));
+            assert_eq!(refusal(&new), ErrorCode::InvalidConfig, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_chosen_assignment_has_to_make_sense() {
+        let good = assigned(&[(1, &[1, 0]), (0, &[0, 1])]);
+        let plan = plan_topic(&good, &image(), &BrokerConfig::default(), 0);
+        assert_eq!(plan.expect("a plan").assignment[&1], [1, 0]);
+        let bad: &[&[(i32, &[BrokerId])]] = &[
+            &[(1, &[0])],
+            &[(0, &[0]), (0, &[1])],
+            &[(0, &[0]), (2, &[1])],
+            &[(0, &[0]), (1, &[0, 1])],
+            &[(0, &[0, 0])],
+            &[(0, &[])],
+            &[(0, &[7])],
+        ];
+        for assignment in bad {
+            let code = refusal(&assigned(assignment));
+            assert_eq!(code, ErrorCode::InvalidReplicaAssignment, "{assignment:?}");
+        }
+        let both = NewTopic {
+            partitions: 1,
+            ..assigned(&[(0, &[0])])
+        };
+        assert_eq!(refusal(&both), ErrorCode::InvalidRequest);
+    }
+
+    #[test]
+    fn partitions_only_grow() {
+        let plan = |count, chosen: &[Vec<BrokerId>]| {
+            plan_partitions("there", count, chosen, &image(), 0).map_err(|error| error.code)
+        };
+        assert_eq!(plan(2, &[]), Err(ErrorCode::InvalidPartitions));
+        assert_eq!(plan(1, &[]), Err(ErrorCode::InvalidPartitions));
+        let grown = plan(4, &[]).expect("a plan");
+        assert_eq!(grown.into_keys().collect::<Vec<_>>(), [2, 3]);
+        let chosen = plan(3, &[vec![1]]).expect("a plan");
+        assert_eq!(chosen, BTreeMap::from([(2, vec![1])]));
+        let too_few = plan(4, &[vec![1]]);
+        assert_eq!(too_few, Err(ErrorCode::InvalidReplicaAssignment));
+    }
 }

@@ -35,6 +35,7 @@ use crate::partition::messages::{Acks, Append, Appended, Origin};
 
 const FIRST_WITH_TOPIC_ID: i16 = 13;
 const FIRST_WITH_ZSTD: i16 = 7;
+const LAST_WITHOUT_STORAGE_ERROR: i16 = 3;
 /// Bytes that the records of one batch may decompress to while they are walked over.
 const MAX_UNCOMPRESSED: usize = 1 << 30;
 /// Bytes that they may decompress to in memory, to be compressed again.
@@ -374,6 +375,9 @@ async fn finish(
     if acks == Some(Acks::None) {
         return first_error(&response).map_or(Outcome::Silent, Outcome::Close);
     }
+    if cx.version <= LAST_WITHOUT_STORAGE_ERROR {
+        without_storage_error(&mut response);
+    }
     let hints = response
         .topics
         .iter()
@@ -381,6 +385,19 @@ async fn finish(
         .filter_map(|partition| partition.current_leader);
     response.node_endpoints = leaders::endpoints(&cx, &cx.broker.image(), hints);
     frame(envelope, |out| response.encode(envelope.version, out))
+}
+
+/// Tells producers that do not know KAFKA_STORAGE_ERROR what makes them try again likewise.
+fn without_storage_error(response: &mut ProduceResponse) {
+    let partitions = response
+        .topics
+        .iter_mut()
+        .flat_map(|topic| &mut topic.partitions);
+    for partition in partitions {
+        if partition.error == ErrorCode::KafkaStorageError {
+            partition.error = ErrorCode::NotLeaderOrFollower;
+        }
+    }
 }
 
 /// Waits for one partition; without an answer by `deadline`: REQUEST_TIMED_OUT, and the records stay.

@@ -2,8 +2,6 @@
 //!
 //! Answers come when the change is done, whatever time-out the request names: on one broker that is at once.
 
-use std::collections::BTreeMap;
-
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::messages::create_partitions_request::CreatePartitionsTopic;
 use troupe_protocol::kafka::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -56,7 +54,7 @@ pub(crate) async fn create(
 }
 
 fn new_topic(topic: &CreatableTopic) -> NewTopic {
-    let assignment: BTreeMap<i32, Vec<i32>> = topic
+    let assignment = topic
         .assignments
         .iter()
         .map(|chosen| {
