@@ -90,7 +90,7 @@ fn a_data_directory_that_is_a_file_is_named() {
     std::fs::write(directory.path().join("taken"), "").unwrap();
     let stderr = refused(directory.path(), "", &[], &["--override", "log.dirs=taken"]);
     assert!(
-        stderr.contains("troupe: cannot use the directory taken: "),
+        stderr.contains("troupe: cannot use log directory taken: "),
         "{stderr}"
     );
 }
