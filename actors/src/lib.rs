@@ -7,6 +7,7 @@ pub mod config;
 pub mod controller;
 pub mod coordination;
 pub mod gateway;
+pub mod groups;
 pub mod log;
 pub mod log_manager;
 pub mod metadata;
