@@ -171,6 +171,16 @@ impl Server {
         self.process.as_ref().map(Process::said).unwrap_or_default()
     }
 
+    /// Waits until the broker has said `text`.
+    #[track_caller]
+    pub fn wait_until_said(&self, text: &str) {
+        let process = self.process.as_ref().expect("the server runs");
+        let said = process.wait_for(|stdout, stderr| {
+            (stdout.contains(text) || stderr.contains(text)).then_some(())
+        });
+        said.unwrap_or_else(|said| panic!("{text:?} is not in what it said: {said}"));
+    }
+
     /// Where the partition directories are: the directory with `meta.properties`.
     pub fn log_directory(&self) -> PathBuf {
         find_log_directory(&self.directory)
