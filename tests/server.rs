@@ -87,10 +87,13 @@ fn reads_a_properties_file_and_overrides() {
     let (port, _) = process
         .wait_for(|stdout, _| announced_ports(stdout))
         .unwrap();
-    let said = process.said();
-    let warning = said
-        .lines()
-        .find(|line| line.contains("no.such.key"))
+    let warning = process
+        .wait_for(|_, stderr| {
+            stderr
+                .lines()
+                .find(|line| line.contains("no.such.key"))
+                .map(str::to_owned)
+        })
         .expect("a warning about the unknown key");
     assert!(
         warning.contains("server.properties") && warning.contains('5'),
