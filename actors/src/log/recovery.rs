@@ -1,6 +1,7 @@
 //! Opening a log: taking over what is on disk, and putting right what a crash left there.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,6 +43,23 @@ impl Recovery {
     /// Tells whether there is nothing to report.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let segments = |count: usize| if count == 1 { "segment" } else { "segments" };
+        let (scanned, reindexed) = (self.scanned.len(), self.reindexed.len());
+        write!(
+            f,
+            "checked {scanned} {}, made the indexes of {reindexed} {} again",
+            segments(scanned),
+            segments(reindexed)
+        )?;
+        match &self.cut_because {
+            Some(reason) => write!(f, ", cut off {} bytes: {reason}", self.cut_bytes),
+            None => Ok(()),
+        }
     }
 }
 

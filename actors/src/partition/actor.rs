@@ -244,7 +244,7 @@ fn open_log(
         surroundings.clock.now_ms(),
     )?;
     if !recovery.is_empty() {
-        tracing::info!(partition = %identity.topic_partition, ?recovery, "recovered the log");
+        tracing::info!(partition = %identity.topic_partition, "recovered the log: {recovery}");
     }
     identity
         .recovery_point
