@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
@@ -18,20 +19,31 @@ use kafka_protocol::messages::describe_topic_partitions_request;
 use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic,
+};
 use kafka_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     AlterConfigsRequest, ApiVersionsRequest, BrokerId, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
-    DescribeTopicPartitionsRequest, FetchRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
-    ProduceRequest, alter_configs_request,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeProducersRequest, DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest,
+    GroupId, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    SyncGroupRequest, alter_configs_request,
 };
-use kafka_protocol::protocol::{Request, StrBytes};
+use kafka_protocol::protocol::{Message as _, Request, StrBytes};
 use support::clients::create_topic;
 use support::records::{batch, records};
 use support::requests::{create_topic_request, fetch, fetched, produce, produced, topic_name};
@@ -46,7 +58,9 @@ struct Advertised {
 
 impl Advertised {
     fn start() -> Advertised {
-        let server = Server::start();
+        let server = Server::with()
+            .set("group.initial.rebalance.delay.ms", 0)
+            .start();
         create_topic(&server, "t", 1, &[]);
         let response = Wire::connect(&server).call(0, &ApiVersionsRequest::default());
         let ranges = response
@@ -351,4 +365,152 @@ fn what_there_is_is_described_at_every_version() {
             |_, response| assert_eq!(response.topics[0].partitions.len(), 1),
         );
     }
+}
+
+/// A group of one member, from its first request to its deletion, once for each version of JoinGroup; where another
+/// request has fewer versions, with its newest.
+#[test]
+fn groups_live_at_every_version() {
+    let advertised = Advertised::start();
+    advertised.each(
+        |version| {
+            let request = FindCoordinatorRequest::default();
+            match version {
+                0..=3 => request.with_key("g".into()),
+                _ => request.with_coordinator_keys(vec!["g".into()]),
+            }
+        },
+        |version, response| match version {
+            0..=3 => assert_eq!(response.error_code, 0),
+            _ => assert_eq!(response.coordinators[0].error_code, 0),
+        },
+    );
+    let mut wire = Wire::connect(&advertised.server);
+    for version in advertised.versions::<JoinGroupRequest>() {
+        let group = GroupId(StrBytes::from_string(format!("g{version}")));
+        let newest = |key: i16| version.min(advertised.ranges[&key].1);
+        let member = join(&mut wire, version, &group);
+        sync(&mut wire, newest(SyncGroupRequest::KEY), &group, &member);
+        let heartbeat = HeartbeatRequest::default()
+            .with_group_id(group.clone())
+            .with_generation_id(1)
+            .with_member_id(member.clone());
+        let version = newest(HeartbeatRequest::KEY);
+        assert_eq!(wire.call(version, &heartbeat).error_code, 0);
+        commit(&mut wire, newest(OffsetCommitRequest::KEY), &group, &member);
+        assert_eq!(
+            fetch_offset(&mut wire, newest(OffsetFetchRequest::KEY), &group),
+            7
+        );
+        let describe = DescribeGroupsRequest::default().with_groups(vec![group.clone()]);
+        let described = wire.call(newest(DescribeGroupsRequest::KEY), &describe);
+        assert_eq!(&*described.groups[0].group_state, "Stable");
+        assert_eq!(
+            &described.groups[0].members[0].member_assignment[..],
+            b"mine"
+        );
+        let listed = wire.call(
+            newest(ListGroupsRequest::KEY),
+            &ListGroupsRequest::default(),
+        );
+        assert!(listed.groups.iter().any(|listed| listed.group_id == group));
+        leave(&mut wire, newest(LeaveGroupRequest::KEY), &group, &member);
+        let delete = DeleteGroupsRequest::default().with_groups_names(vec![group.clone()]);
+        let deleted = wire.call(newest(DeleteGroupsRequest::KEY), &delete);
+        assert_eq!(deleted.results[0].error_code, 0);
+    }
+}
+
+/// Joins and returns the member id, after being told it where the version has it so.
+fn join(wire: &mut Wire, version: i16, group: &GroupId) -> StrBytes {
+    let protocol = JoinGroupRequestProtocol::default()
+        .with_name("range".into())
+        .with_metadata(Bytes::from_static(b"\0\0\0\0\0\0\0\0\0\0"));
+    let mut request = JoinGroupRequest::default()
+        .with_group_id(group.clone())
+        .with_session_timeout_ms(10_000)
+        .with_protocol_type("consumer".into())
+        .with_protocols(vec![protocol]);
+    if version >= 1 {
+        request.rebalance_timeout_ms = 10_000;
+    }
+    let mut joined = wire.call(version, &request);
+    if version >= 4 {
+        assert_eq!(joined.error_code, 79, "MEMBER_ID_REQUIRED");
+        request.member_id = joined.member_id;
+        joined = wire.call(version, &request);
+    }
+    assert_eq!((joined.error_code, joined.generation_id), (0, 1));
+    assert_eq!(joined.leader, joined.member_id);
+    assert_eq!(joined.members.len(), 1);
+    joined.member_id
+}
+
+fn sync(wire: &mut Wire, version: i16, group: &GroupId, member: &StrBytes) {
+    let assignment = SyncGroupRequestAssignment::default()
+        .with_member_id(member.clone())
+        .with_assignment(Bytes::from_static(b"mine"));
+    let mut request = SyncGroupRequest::default()
+        .with_group_id(group.clone())
+        .with_generation_id(1)
+        .with_member_id(member.clone())
+        .with_assignments(vec![assignment]);
+    if version >= 5 {
+        request.protocol_type = Some("consumer".into());
+        request.protocol_name = Some("range".into());
+    }
+    let synced = wire.call(version, &request);
+    assert_eq!(
+        (synced.error_code, &synced.assignment[..]),
+        (0, &b"mine"[..])
+    );
+}
+
+fn commit(wire: &mut Wire, version: i16, group: &GroupId, member: &StrBytes) {
+    let partition = OffsetCommitRequestPartition::default()
+        .with_committed_offset(7)
+        .with_committed_metadata(Some("note".into()));
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(topic_name("t"))
+        .with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(group.clone())
+        .with_generation_id_or_member_epoch(1)
+        .with_member_id(member.clone())
+        .with_topics(vec![topic]);
+    let committed = wire.call(version.max(OffsetCommitRequest::VERSIONS.min), &request);
+    assert_eq!(committed.topics[0].partitions[0].error_code, 0);
+}
+
+fn fetch_offset(wire: &mut Wire, version: i16, group: &GroupId) -> i64 {
+    let version = version.max(OffsetFetchRequest::VERSIONS.min);
+    if version >= 8 {
+        let asked = OffsetFetchRequestGroup::default()
+            .with_group_id(group.clone())
+            .with_topics(None);
+        let request = OffsetFetchRequest::default().with_groups(vec![asked]);
+        let fetched = wire.call(version, &request);
+        return fetched.groups[0].topics[0].partitions[0].committed_offset;
+    }
+    let topic = OffsetFetchRequestTopic::default()
+        .with_name(topic_name("t"))
+        .with_partition_indexes(vec![0]);
+    let request = OffsetFetchRequest::default()
+        .with_group_id(group.clone())
+        .with_topics(Some(vec![topic]));
+    let fetched = wire.call(version, &request);
+    fetched.topics[0].partitions[0].committed_offset
+}
+
+fn leave(wire: &mut Wire, version: i16, group: &GroupId, member: &StrBytes) {
+    let request = LeaveGroupRequest::default().with_group_id(group.clone());
+    let request = if version >= 3 {
+        let leaving = MemberIdentity::default().with_member_id(member.clone());
+        request.with_members(vec![leaving])
+    } else {
+        request.with_member_id(member.clone())
+    };
+    let left = wire.call(version, &request);
+    assert_eq!(left.error_code, 0);
+    assert!(left.members.iter().all(|member| member.error_code == 0));
 }

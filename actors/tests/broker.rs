@@ -19,8 +19,13 @@ use troupe_protocol::kafka::messages::create_topics_request::CreatableTopic;
 use troupe_protocol::kafka::messages::describe_configs_request::DescribeConfigsResource;
 use troupe_protocol::kafka::messages::metadata_request::MetadataRequestTopic;
 use troupe_protocol::kafka::messages::metadata_response::MetadataResponseTopic;
+use troupe_protocol::kafka::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use troupe_protocol::kafka::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use troupe_protocol::kafka::messages::{
-    CreateTopicsRequest, DescribeConfigsRequest, MetadataRequest, TopicName,
+    CreateTopicsRequest, DescribeConfigsRequest, FindCoordinatorRequest, GroupId, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest, TopicName,
 };
 use zookeeper_client::{Acls, Client, CreateMode};
 
@@ -390,4 +395,60 @@ async fn a_configuration_that_a_tool_of_2015_changes_counts() {
     .await;
     drop(client);
     broker.stop().await;
+}
+
+#[actix_rt::test]
+async fn offsets_of_version_0_are_znodes_and_others_are_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = start(dir.path()).await;
+    create(&broker, "t", 1).await;
+    let find = FindCoordinatorRequest::default().with_key("g".into());
+    assert_eq!(call(&broker, 0, find).await.error_code, 0);
+    assert_eq!(fetch_offset(&broker, 0, 0).await, (-1, 3));
+    for (version, offset) in [(0, 5), (1, 7)] {
+        assert_eq!(commit_offset(&broker, version, 0, offset).await, 0);
+    }
+    assert_eq!(fetch_offset(&broker, 0, 0).await, (5, 0));
+    assert_eq!(fetch_offset(&broker, 1, 0).await, (7, 0));
+    let client = zookeeper(&broker).await;
+    let (data, _) = client
+        .get_data("/consumers/g/offsets/t/0")
+        .await
+        .expect("the offset's node");
+    assert_eq!(data, b"5");
+    // A partition that is not there.
+    for version in [0, 1] {
+        assert_eq!(commit_offset(&broker, version, 1, 1).await, 3);
+    }
+    assert_eq!(fetch_offset(&broker, 0, 1).await, (-1, 3));
+    assert_eq!(fetch_offset(&broker, 1, 1).await, (-1, 0));
+    broker.stop().await;
+}
+
+async fn commit_offset(broker: &Broker, version: i16, partition: i32, offset: i64) -> i16 {
+    let partition = OffsetCommitRequestPartition::default()
+        .with_partition_index(partition)
+        .with_committed_offset(offset)
+        .with_committed_metadata(Some("".into()));
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(TopicName("t".into()))
+        .with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(GroupId("g".into()))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
+    let response = call(broker, version, request).await;
+    response.topics[0].partitions[0].error_code
+}
+
+async fn fetch_offset(broker: &Broker, version: i16, partition: i32) -> (i64, i16) {
+    let topic = OffsetFetchRequestTopic::default()
+        .with_name(TopicName("t".into()))
+        .with_partition_indexes(vec![partition]);
+    let request = OffsetFetchRequest::default()
+        .with_group_id(GroupId("g".into()))
+        .with_topics(Some(vec![topic]));
+    let response = call(broker, version, request).await;
+    let partition = &response.topics[0].partitions[0];
+    (partition.committed_offset, partition.error_code)
 }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::producer_ids::ProducerIds;
 use crate::config::BrokerConfig;
 use crate::controller::ControllerHandle;
+use crate::groups::GroupCoordinators;
 use crate::log_manager::LogManagerHandle;
 use crate::metadata::{BrokerId, MetadataImage};
 use crate::runtime::Runtime;
@@ -29,6 +30,8 @@ pub struct BrokerContext {
     pub producer_ids: ProducerIds,
     /// This broker's replicas.
     pub logs: LogManagerHandle,
+    /// The groups that this broker coordinates.
+    pub groups: GroupCoordinators,
 }
 
 impl BrokerContext {

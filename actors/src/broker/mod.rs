@@ -27,6 +27,7 @@ use crate::controller::topics::AdminError;
 use crate::controller::{self, Controller, ControllerHandle};
 use crate::coordination::{CoordinationClient, CoordinationError};
 use crate::gateway::{BoundListener, Gateway};
+use crate::groups::GroupCoordinators;
 use crate::log_manager::{LogManager, LogManagerHandle, OpenError};
 use crate::metadata::{BrokerId, BrokerNode, MetadataImage};
 use crate::runtime::Runtime;
@@ -89,6 +90,7 @@ pub struct Broker {
     /// The port of the embedded coordination service, when there is one.
     pub zookeeper_port: Option<u16>,
     gateway: Gateway,
+    groups: GroupCoordinators,
     logs: LogManagerHandle,
     controller: ControllerHandle,
     session: Session,
@@ -144,9 +146,11 @@ impl Broker {
         let session = joining.begin(client).await?;
         report_strays(&logs).await;
 
+        let groups = GroupCoordinators::start(identity.broker_id, &config, &runtime, image.clone());
         let context = BrokerContext {
             broker_id: identity.broker_id,
             config,
+            groups: groups.clone(),
             current_config,
             metadata: image,
             producer_ids: ProducerIds::new(controller.clone()),
@@ -161,6 +165,7 @@ impl Broker {
             listeners,
             zookeeper_port: embedded.as_ref().map(Coordination::port),
             gateway: Gateway::start(Arc::new(context), bound),
+            groups,
             logs,
             controller,
             session,
@@ -177,8 +182,10 @@ impl Broker {
         }
     }
 
-    /// Stops: answers what is in flight, closes the logs cleanly, leaves the cluster, stops coordination.
+    /// Stops: sends group members away, answers what is in flight, closes the logs cleanly, leaves the cluster, stops coordination.
     pub async fn stop(self) {
+        // A member that waits for others would hold its connection open.
+        self.groups.stop().await;
         self.gateway.stop(STOP_GRACE).await;
         self.logs.shutdown().await;
         self.session.end(self.controller).await;

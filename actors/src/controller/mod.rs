@@ -239,6 +239,20 @@ impl Handler<Synchronise> for Controller {
     }
 }
 
+/// Lends the session.
+#[derive(Message)]
+#[rtype(result = "CoordinationClient")]
+struct Lend;
+
+impl Handler<Lend> for Controller {
+    type Result = ResponseFuture<CoordinationClient>;
+
+    fn handle(&mut self, _: Lend, _: &mut Self::Context) -> Self::Result {
+        let cluster = Rc::clone(&self.cluster);
+        Box::pin(async move { cluster.lock().await.coordination.clone() })
+    }
+}
+
 /// Ends the controller, and with it its share of the session.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -331,6 +345,11 @@ impl ControllerHandle {
     /// Takes a block of producer ids for this broker: the first and the last.
     pub async fn allocate_producer_ids(&self) -> Result<(i64, i64), AdminError> {
         self.addr.send(AllocateProducerIds).await.map_err(gone)?
+    }
+
+    /// Borrows the session with the coordination service, for one request: it is over only when all clones are gone.
+    pub async fn coordination(&self) -> Result<CoordinationClient, AdminError> {
+        self.addr.send(Lend).await.map_err(gone)
     }
 
     /// Ends the controller; what is asked of it from now on fails.

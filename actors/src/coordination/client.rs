@@ -212,10 +212,14 @@ impl CoordinationClient {
 
     /// Writes a JSON node, whether it is there or not.
     pub async fn put_json<T: Serialize>(&self, path: &str, value: &T) -> Result<()> {
-        let data = to_json(value);
-        match self.client.set_data(path, &data, None).await {
+        self.put(path, &to_json(value)).await
+    }
+
+    /// Writes a node, whether it is there or not.
+    pub async fn put(&self, path: &str, data: &[u8]) -> Result<()> {
+        match self.client.set_data(path, data, None).await {
             Err(Error::NoNode) => {
-                self.create_if_missing(path, &data).await?;
+                self.create_if_missing(path, data).await?;
                 Ok(())
             }
             Err(error) => Err(error.into()),

@@ -72,6 +72,11 @@ pub fn config(kind: &str, name: &str) -> String {
     format!("/config/{kind}/{name}")
 }
 
+/// Returns where the oldest consumers keep a group's offset in a partition.
+pub fn consumer_offset(group: &str, topic: &str, partition: i32) -> String {
+    format!("/consumers/{group}/offsets/{topic}/{partition}")
+}
+
 /// Returns the marker that asks for a topic's deletion.
 pub fn delete_topic(name: &str) -> String {
     format!("{DELETE_TOPICS}/{name}")

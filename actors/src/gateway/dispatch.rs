@@ -17,8 +17,9 @@ use super::affinity::Affinity;
 use super::connection::{Outcome, Pending, Refused, Service, Work};
 use super::fetch_session::FetchSessions;
 use super::handlers::{
-    api_versions, cluster, configs, delete_records, describe_producers, fetch, init_producer_id,
-    list_offsets, log_dirs, metadata, offset_for_leader_epoch, produce, topics,
+    api_versions, cluster, configs, delete_records, describe_producers, fetch, find_coordinator,
+    group_admin, group_membership, init_producer_id, list_offsets, log_dirs, metadata,
+    offset_commit, offset_fetch, offset_for_leader_epoch, produce, topics,
 };
 use super::request::RequestContext;
 use crate::broker::BrokerContext;
@@ -33,6 +34,15 @@ fn rows() -> Vec<Row> {
         api(0..=0, list_offsets::handle_v0),
         api(1..=10, list_offsets::handle),
         api(0..=13, metadata::handle),
+        api(0..=9, offset_commit::handle),
+        api(0..=9, offset_fetch::handle),
+        api(0..=6, find_coordinator::handle),
+        api(0..=9, group_membership::join),
+        api(0..=4, group_membership::heartbeat),
+        api(0..=5, group_membership::leave),
+        api(0..=5, group_membership::sync),
+        api(0..=6, group_admin::describe),
+        api(0..=5, group_admin::list),
         api(0..=4, api_versions::handle),
         api(0..=7, topics::create),
         api(0..=6, topics::delete),
@@ -43,7 +53,9 @@ fn rows() -> Vec<Row> {
         api(0..=2, configs::alter),
         api(0..=4, log_dirs::describe),
         api(0..=3, topics::create_partitions),
+        api(0..=2, group_admin::delete),
         api(0..=1, configs::alter_incrementally),
+        api(0..=0, group_admin::delete_offsets),
         api(0..=2, cluster::describe),
         api(0..=0, describe_producers::handle),
         api(0..=0, cluster::describe_topic_partitions),

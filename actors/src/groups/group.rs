@@ -362,10 +362,7 @@ impl Group {
 
     /// Tells whether nothing would be lost without the group: no members, none on their way, no offsets.
     pub fn is_void(&self) -> bool {
-        self.state == State::Empty
-            && self.pending.is_empty()
-            && self.offsets.is_empty()
-            && self.writes_under_way == 0
+        self.is_idle() && self.offsets.is_empty() && self.writes_under_way == 0
     }
 
     /// Lists the offsets that have expired: those of an empty group `offsets.retention.minutes` after it became empty,
@@ -452,6 +449,21 @@ impl Group {
     pub fn revive(&mut self) {
         if self.state == State::Dead {
             self.state = State::Empty;
+        }
+    }
+
+    /// Tells whether the group has no members and none on their way.
+    pub fn is_idle(&self) -> bool {
+        self.state == State::Empty && self.pending.is_empty()
+    }
+
+    /// Describes the group without its members.
+    pub fn summary(&self) -> GroupDescription {
+        GroupDescription {
+            state: self.state.name(),
+            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+            protocol: "".into(),
+            members: Vec::new(),
         }
     }
 

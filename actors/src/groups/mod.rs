@@ -1,21 +1,29 @@
 //! Consumer groups and their offsets, kept in `__consumer_offsets` as Kafka keeps them.
 //!
 //! [`group`] is the classic group as a pure state machine, [`offsets`] what it has committed, [`records`] how both are
-//! stored.
+//! stored. [`GroupCoordinators`] finds the actor that a group lives in.
 
+mod coordinator;
+mod coordinators;
 pub mod group;
 #[cfg(test)]
 mod group_tests;
 pub mod join;
+mod loader;
 pub mod member;
 #[cfg(test)]
 mod model_tests;
 pub mod offsets;
 pub mod rebalance;
 pub mod records;
+pub(crate) mod requests;
 pub mod session;
 #[cfg(test)]
 mod testing;
+mod timers;
+mod writes;
+
+pub use coordinators::GroupCoordinators;
 
 /// The topic that groups are stored in.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";

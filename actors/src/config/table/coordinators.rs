@@ -38,13 +38,13 @@ pub(super) const COORDINATORS: &[ConfigKey] = keys! {
     /// How many threads the group coordinator has.
     "group.coordinator.threads" Int = "1", Check::Min(1), ReadOnly, Ignored;
     /// How long an empty group waits for more members before its first rebalance.
-    "group.initial.rebalance.delay.ms" Int = "3000", Check::Any, ReadOnly, Ignored;
+    "group.initial.rebalance.delay.ms" Int = "3000", Check::Any, ReadOnly, Used;
     /// The longest session timeout that members of classic groups may ask for.
-    "group.max.session.timeout.ms" Int = "1800000", Check::Any, ReadOnly, Ignored;
+    "group.max.session.timeout.ms" Int = "1800000", Check::Any, ReadOnly, Used;
     /// How many members a classic group may have.
-    "group.max.size" Int = "2147483647", Check::Min(1), ReadOnly, Ignored;
+    "group.max.size" Int = "2147483647", Check::Min(1), ReadOnly, Used;
     /// The shortest session timeout that members of classic groups may ask for.
-    "group.min.session.timeout.ms" Int = "6000", Check::Any, ReadOnly, Ignored;
+    "group.min.session.timeout.ms" Int = "6000", Check::Any, ReadOnly, Used;
     /// The assignors that the broker offers to share groups.
     "group.share.assignors" List = "simple", Check::Any, ReadOnly, Ignored;
     /// How often a record is delivered to a share group before it is given up.
@@ -98,25 +98,25 @@ pub(super) const COORDINATORS: &[ConfigKey] = keys! {
     /// After how long without heartbeat a member of a streams group is out.
     "group.streams.session.timeout.ms" Int = "45000", Check::Min(1), ReadOnly, Ignored;
     /// How long the note beside a committed offset may be.
-    "offset.metadata.max.bytes" Int = "4096", Check::Any, ReadOnly, Ignored;
+    "offset.metadata.max.bytes" Int = "4096", Check::Any, ReadOnly, Used;
     /// The acknowledgements that an offset commit waits for.
     "offsets.commit.required.acks" Short = "-1", Check::Any, ReadOnly, Ignored;
     /// How long an offset commit waits for its replicas.
     "offsets.commit.timeout.ms" Int = "5000", Check::Min(1), ReadOnly, Ignored;
     /// How much of the offsets topic is read at once when a coordinator loads it.
-    "offsets.load.buffer.size" Int = "5242880", Check::Min(1), ReadOnly, Ignored;
+    "offsets.load.buffer.size" Int = "5242880", Check::Min(1), ReadOnly, Used;
     /// How often to look for offsets that have expired.
-    "offsets.retention.check.interval.ms" Long = "600000", Check::Min(1), ReadOnly, Ignored;
+    "offsets.retention.check.interval.ms" Long = "600000", Check::Min(1), ReadOnly, Used;
     /// How long the offsets of an empty group are kept.
-    "offsets.retention.minutes" Int = "10080", Check::Min(1), ReadOnly, Ignored;
+    "offsets.retention.minutes" Int = "10080", Check::Min(1), ReadOnly, Used;
     /// How the offsets topic is compressed, as the number of a codec.
     "offsets.topic.compression.codec" Int = "0", Check::Any, ReadOnly, Ignored;
     /// How many partitions the offsets topic gets.
-    "offsets.topic.num.partitions" Int = "50", Check::Min(1), ReadOnly, Ignored;
+    "offsets.topic.num.partitions" Int = "50", Check::Min(1), ReadOnly, Used;
     /// How many replicas the offsets topic gets, as far as there are brokers.
-    "offsets.topic.replication.factor" Short = "3", Check::Min(1), ReadOnly, Ignored;
+    "offsets.topic.replication.factor" Short = "3", Check::Min(1), ReadOnly, Used;
     /// The size of segments of the offsets topic.
-    "offsets.topic.segment.bytes" Int = "104857600", Check::Min(1), ReadOnly, Ignored;
+    "offsets.topic.segment.bytes" Int = "104857600", Check::Min(1), ReadOnly, Used;
     /// How often to look for producer ids that have expired.
     "producer.id.expiration.check.interval.ms" Int = "600000", Check::Min(1), ReadOnly, Ignored;
     /// After how long without a write a producer id is forgotten.

@@ -1,0 +1,612 @@
+//! The coordinator of the groups of one partition of `__consumer_offsets`: an actor on that partition's thread.
+//!
+//! It decides nothing: [`Group`] does. It loads the groups, keeps who waits for an answer, looks at groups when they
+//! are due, and writes; what happens while a write is under way goes into the next one together.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture,
+};
+use bytes::Bytes;
+use tokio::sync::watch;
+use troupe_protocol::kafka::errors::ErrorCode;
+
+use super::group::{Effect, Group, GroupConfig, GroupDescription, Joined, Now, Step, Synced};
+use super::join::JoinRequest;
+use super::loader::load;
+use super::member::Ticket;
+use super::offsets::{CommittedOffset, TopicPartition};
+use super::records::{self, TooLong};
+use super::requests::{MemberRef, Request, answer, refuse};
+use super::session::SyncRequest;
+use super::timers::Timers;
+use super::writes::{Completion, DeletionReply, Writes};
+use crate::partition::{Answer, PartitionHandle, Reply};
+use crate::runtime::Clock;
+
+/// Requests that wait for a coordinator at most, before the gateway waits too.
+const MAILBOX_CAPACITY: usize = 256;
+/// How long to wait before the groups are loaded again, when that failed.
+const RELOAD_DELAY: Duration = Duration::from_secs(1);
+
+/// What a coordinator starts from.
+pub(crate) struct Start {
+    pub(crate) partition: PartitionHandle,
+    pub(crate) config: Arc<GroupConfig>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) loaded: watch::Sender<bool>,
+    /// How much of the log is read at once (`offsets.load.buffer.size`).
+    pub(crate) load_bytes: usize,
+    /// How often to look for offsets that have expired (`offsets.retention.check.interval.ms`).
+    pub(crate) expiry_interval: Duration,
+}
+
+/// The actor.
+pub(crate) struct Coordinator {
+    start: Start,
+    /// By id; nothing while they are loaded.
+    groups: Option<BTreeMap<Arc<str>, Group>>,
+    timers: Timers,
+    /// When the next look at the timers is planned.
+    alarm: Option<(i64, SpawnHandle)>,
+    joins: HashMap<Ticket, Reply<Joined>>,
+    syncs: HashMap<Ticket, Reply<Synced>>,
+    next_ticket: Ticket,
+    writes: Writes,
+}
+
+impl Actor for Coordinator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+        ctx.run_interval(self.start.expiry_interval, Self::expire);
+        self.load(ctx);
+    }
+}
+
+impl Handler<Request> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, request: Request, ctx: &mut Self::Context) {
+        if let Request::Stop = request {
+            ctx.stop();
+        } else if self.groups.is_some() {
+            self.perform(request, ctx);
+        } else {
+            refuse(request);
+        }
+    }
+}
+
+impl Coordinator {
+    pub(crate) fn new(start: Start) -> Self {
+        Self {
+            start,
+            groups: None,
+            timers: Timers::default(),
+            alarm: None,
+            joins: HashMap::new(),
+            syncs: HashMap::new(),
+            next_ticket: 0,
+            writes: Writes::default(),
+        }
+    }
+
+    fn now(&self) -> Now {
+        let monotonic = self.start.clock.monotonic().as_millis();
+        Now {
+            wall_ms: self.start.clock.now_ms(),
+            monotonic_ms: i64::try_from(monotonic).unwrap_or(i64::MAX),
+        }
+    }
+
+    fn load(&mut self, ctx: &mut Context<Self>) {
+        let loading = load(self.start.partition.clone(), self.start.load_bytes);
+        ctx.spawn(loading.into_actor(self).map(|loaded, coordinator, ctx| {
+            let partition = coordinator.start.partition.topic_partition();
+            match loaded {
+                Ok(loader) => {
+                    let skipped = loader.skipped();
+                    let groups = loader.finish(coordinator.now());
+                    tracing::debug!(%partition, groups = groups.len(), skipped, "groups are loaded");
+                    coordinator.take_up(groups, ctx);
+                }
+                Err(error) => {
+                    tracing::error!(%partition, %error, "groups can't be loaded; trying again");
+                    ctx.run_later(RELOAD_DELAY, Self::load);
+                }
+            }
+        }));
+    }
+
+    fn take_up(&mut self, groups: BTreeMap<Arc<str>, Group>, ctx: &mut Context<Self>) {
+        for group in groups.values() {
+            if let Some(deadline_ms) = group.next_deadline_ms() {
+                self.timers.set(group.id(), deadline_ms);
+            }
+        }
+        self.groups = Some(groups);
+        self.start.loaded.send_replace(true);
+        self.set_alarm(ctx);
+    }
+
+    fn group(&mut self, id: &str) -> Option<&mut Group> {
+        self.groups.as_mut()?.get_mut(id)
+    }
+
+    fn group_or_new(&mut self, id: &Arc<str>) {
+        let now = self.now();
+        if let Some(groups) = &mut self.groups {
+            groups
+                .entry(Arc::clone(id))
+                .or_insert_with(|| Group::new(Arc::clone(id), now));
+        }
+    }
+
+    fn perform(&mut self, request: Request, ctx: &mut Context<Self>) {
+        match request {
+            Request::Join { group, join, reply } => self.join(&group, join, reply, ctx),
+            Request::Sync { group, sync, reply } => self.sync(&group, sync, reply, ctx),
+            Request::Heartbeat {
+                group,
+                member,
+                generation,
+                reply,
+            } => answer(reply, self.heartbeat(&group, &member, generation)),
+            Request::Leave {
+                group,
+                members,
+                reply,
+            } => {
+                let left = members.iter().map(|member| self.leave(&group, member, ctx));
+                answer(reply, Ok(left.collect()));
+            }
+            Request::Commit {
+                group,
+                member,
+                generation,
+                offsets,
+                reply,
+            } => match self.check_commit(&group, &member, generation) {
+                Ok(()) => self.commit(group, offsets, reply, ctx),
+                Err(error) => answer(reply, Err(error)),
+            },
+            Request::Offsets {
+                group,
+                partitions,
+                reply,
+            } => answer(reply, Ok(self.offsets(&group, partitions))),
+            Request::DeleteOffsets {
+                group,
+                partitions,
+                reply,
+            } => self.delete_offsets(&group, partitions, reply, ctx),
+            Request::Describe { group, reply } => {
+                let group = self.group(&group);
+                answer(reply, Ok(group.map(|group| group.describe())));
+            }
+            Request::List { reply } => answer(reply, Ok(self.list())),
+            Request::DeleteGroup { group, reply } => self.delete_group(&group, reply, ctx),
+            Request::ForgetTopics { topics } => self.forget_topics(&topics, ctx),
+            Request::Stop => {}
+        }
+    }
+
+    /// Lets a group take a step, and does what follows from it. Nothing when there is no such group.
+    fn step<T>(
+        &mut self,
+        id: &str,
+        ctx: &mut Context<Self>,
+        act: impl FnOnce(&mut Group, &mut Step<'_>) -> T,
+    ) -> Option<T> {
+        let config = Arc::clone(&self.start.config);
+        let mut step = Step::new(&config, self.now());
+        let groups = self.groups.as_mut()?;
+        let group = groups.get_mut(id)?;
+        let result = act(group, &mut step);
+        let id = Arc::clone(group.id());
+        match group.next_deadline_ms() {
+            Some(deadline_ms) => self.timers.set(&id, deadline_ms),
+            // One that never came to be anything.
+            None if group.is_void() && group.generation() == 0 => drop(groups.remove(&id)),
+            None => {}
+        }
+        for effect in step.effects {
+            self.follow(&id, effect);
+        }
+        self.set_alarm(ctx);
+        self.write(ctx);
+        Some(result)
+    }
+
+    fn follow(&mut self, group: &Arc<str>, effect: Effect) {
+        match effect {
+            Effect::Joined(ticket, joined) => {
+                if let Some(reply) = self.joins.remove(&ticket) {
+                    answer(reply, Ok(joined));
+                }
+            }
+            Effect::Synced(ticket, synced) => {
+                if let Some(reply) = self.syncs.remove(&ticket) {
+                    answer(reply, Ok(synced));
+                }
+            }
+            Effect::Store(value, purpose) => {
+                let record = records::group_key(group)
+                    .and_then(|key| Ok((key, Some(records::group_value(&value)?))));
+                let group = Arc::clone(group);
+                self.enqueue(
+                    record.map(|record| vec![record]),
+                    Completion::Group { group, purpose },
+                );
+            }
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        self.next_ticket
+    }
+
+    fn join(
+        &mut self,
+        group: &Arc<str>,
+        join: JoinRequest,
+        reply: Reply<Joined>,
+        ctx: &mut Context<Self>,
+    ) {
+        if join.member_id.is_empty() {
+            self.group_or_new(group);
+        }
+        if self.group(group).is_none() {
+            return answer(reply, Err(ErrorCode::UnknownMemberId));
+        }
+        let ticket = self.ticket();
+        self.joins.insert(ticket, reply);
+        self.step(group, ctx, |group, step| group.join(join, ticket, step));
+    }
+
+    fn sync(
+        &mut self,
+        group: &Arc<str>,
+        sync: SyncRequest,
+        reply: Reply<Synced>,
+        ctx: &mut Context<Self>,
+    ) {
+        if self.group(group).is_none() {
+            return answer(reply, Err(ErrorCode::UnknownMemberId));
+        }
+        let ticket = self.ticket();
+        self.syncs.insert(ticket, reply);
+        self.step(group, ctx, |group, step| group.sync(sync, ticket, step));
+    }
+
+    /// The most frequent request by far: no timers are touched.
+    fn heartbeat(&mut self, group: &str, member: &MemberRef, generation: i32) -> Answer<()> {
+        let config = Arc::clone(&self.start.config);
+        let step = Step::new(&config, self.now());
+        let group = self.group(group).ok_or(ErrorCode::UnknownMemberId)?;
+        let instance_id = member.instance_id.as_deref();
+        group.heartbeat(&member.member_id, instance_id, generation, &step)
+    }
+
+    fn leave(&mut self, group: &str, member: &MemberRef, ctx: &mut Context<Self>) -> Answer<()> {
+        let instance_id = member.instance_id.as_deref();
+        self.step(group, ctx, |group, step| {
+            group.leave(&member.member_id, instance_id, step)
+        })
+        .unwrap_or(Err(ErrorCode::UnknownMemberId))
+    }
+
+    fn check_commit(
+        &mut self,
+        group: &Arc<str>,
+        member: &MemberRef,
+        generation: i32,
+    ) -> Answer<()> {
+        if generation < 0 {
+            self.group_or_new(group);
+        }
+        let config = Arc::clone(&self.start.config);
+        let step = Step::new(&config, self.now());
+        let group = self.group(group).ok_or(ErrorCode::IllegalGeneration)?;
+        let instance_id = member.instance_id.as_deref();
+        group.check_commit(&member.member_id, instance_id, generation, &step)?;
+        group.writes_under_way += 1;
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        group: Arc<str>,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
+        reply: Reply<()>,
+        ctx: &mut Context<Self>,
+    ) {
+        let records = offsets.iter().map(|((topic, partition), committed)| {
+            let key = records::offset_key(&group, topic, *partition)?;
+            Ok((key, Some(records::offset_value(committed)?)))
+        });
+        let records = records.collect();
+        self.enqueue(
+            records,
+            Completion::Commit {
+                group,
+                offsets,
+                reply,
+            },
+        );
+        self.write(ctx);
+    }
+
+    fn offsets(
+        &mut self,
+        group: &str,
+        partitions: Option<Vec<TopicPartition>>,
+    ) -> Vec<(TopicPartition, Option<CommittedOffset>)> {
+        let offsets = self.group(group).map(|group| &group.offsets);
+        match partitions {
+            None => offsets
+                .into_iter()
+                .flat_map(|offsets| offsets.iter())
+                .map(|(partition, committed)| (partition.clone(), Some(committed.clone())))
+                .collect(),
+            Some(partitions) => partitions
+                .into_iter()
+                .map(|partition| {
+                    let committed = offsets.and_then(|offsets| offsets.get(&partition)).cloned();
+                    (partition, committed)
+                })
+                .collect(),
+        }
+    }
+
+    fn list(&self) -> Vec<(Arc<str>, GroupDescription)> {
+        let groups = self.groups.iter().flatten();
+        groups
+            .map(|(id, group)| (Arc::clone(id), group.summary()))
+            .collect()
+    }
+
+    fn delete_offsets(
+        &mut self,
+        group_id: &Arc<str>,
+        partitions: Vec<TopicPartition>,
+        reply: Reply<Vec<Answer<()>>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(group) = self.group(group_id) else {
+            return answer(reply, Err(ErrorCode::GroupIdNotFound));
+        };
+        let allowed = match group.deletable(partitions.iter().map(|(topic, _)| &**topic)) {
+            Ok(allowed) => allowed,
+            Err(error) => return answer(reply, Err(error)),
+        };
+        let deleted: Vec<TopicPartition> = partitions
+            .into_iter()
+            .zip(&allowed)
+            .filter(|(_, allowed)| allowed.is_ok())
+            .map(|(partition, _)| partition)
+            .collect();
+        self.enqueue(
+            tombstones(group_id, &deleted),
+            Completion::DeleteOffsets {
+                group: Arc::clone(group_id),
+                partitions: deleted,
+                reply: Some(DeletionReply { reply, allowed }),
+            },
+        );
+        self.write(ctx);
+    }
+
+    fn delete_group(&mut self, id: &Arc<str>, reply: Reply<()>, ctx: &mut Context<Self>) {
+        let Some(group) = self.group(id) else {
+            return answer(reply, Err(ErrorCode::GroupIdNotFound));
+        };
+        if let Err(error) = group.kill() {
+            return answer(reply, Err(error));
+        }
+        self.remove_group(id, Some(reply));
+        self.write(ctx);
+    }
+
+    /// Writes the tombstones of a group that was killed.
+    fn remove_group(&mut self, id: &Arc<str>, reply: Option<Reply<()>>) {
+        let Some(group) = self.group(id) else { return };
+        let partitions: Vec<TopicPartition> = group
+            .offsets
+            .iter()
+            .map(|(partition, _)| partition.clone())
+            .collect();
+        let records = tombstones(id, &partitions).and_then(|mut records| {
+            records.push((records::group_key(id)?, None));
+            Ok(records)
+        });
+        let group = Arc::clone(id);
+        self.enqueue(records, Completion::DeleteGroup { group, reply });
+    }
+
+    /// Deletes what is committed in topics that are no more: one of the same name starts anew.
+    fn forget_topics(&mut self, topics: &BTreeSet<Arc<str>>, ctx: &mut Context<Self>) {
+        let gone = self.groups.iter().flatten().map(|(id, group)| {
+            let partitions = group.offsets.iter().map(|(partition, _)| partition);
+            let partitions: Vec<TopicPartition> = partitions
+                .filter(|(topic, _)| topics.contains(topic))
+                .cloned()
+                .collect();
+            (Arc::clone(id), partitions)
+        });
+        let gone: Vec<_> = gone.filter(|(_, gone)| !gone.is_empty()).collect();
+        for (group, partitions) in gone {
+            self.enqueue(
+                tombstones(&group, &partitions),
+                Completion::DeleteOffsets {
+                    group,
+                    partitions,
+                    reply: None,
+                },
+            );
+        }
+        self.write(ctx);
+    }
+
+    /// Forgets offsets that have expired, and groups of which nothing is left.
+    fn expire(&mut self, ctx: &mut Context<Self>) {
+        let now = self.now();
+        let retention_ms = self.start.config.offsets_retention_ms;
+        let ids: Vec<Arc<str>> = self
+            .groups
+            .iter()
+            .flat_map(BTreeMap::keys)
+            .cloned()
+            .collect();
+        for id in ids {
+            let Some(group) = self.group(&id) else {
+                continue;
+            };
+            let expired = group.expired_offsets(retention_ms, now);
+            let nothing_left = expired.len() == group.offsets.iter().count();
+            if nothing_left
+                && group.writes_under_way == 0
+                && group.is_idle()
+                && group.kill().is_ok()
+            {
+                tracing::info!(group = %id, offsets = expired.len(), "a group expired");
+                self.remove_group(&id, None);
+            } else if !expired.is_empty() {
+                tracing::info!(group = %id, offsets = expired.len(), "offsets expired");
+                self.enqueue(
+                    tombstones(&id, &expired),
+                    Completion::DeleteOffsets {
+                        group: id,
+                        partitions: expired,
+                        reply: None,
+                    },
+                );
+            }
+        }
+        self.write(ctx);
+    }
+
+    /// Plans the next look at the timers.
+    fn set_alarm(&mut self, ctx: &mut Context<Self>) {
+        let Some(due_ms) = self.timers.first() else {
+            return;
+        };
+        if let Some((planned_ms, alarm)) = self.alarm {
+            if planned_ms <= due_ms {
+                return;
+            }
+            ctx.cancel_future(alarm);
+        }
+        let wait_ms = due_ms.saturating_sub(self.now().monotonic_ms).max(0);
+        let wait = Duration::from_millis(wait_ms.unsigned_abs());
+        let alarm = ctx.run_later(wait, |coordinator, ctx| {
+            coordinator.alarm = None;
+            let now_ms = coordinator.now().monotonic_ms;
+            while let Some(group) = coordinator.timers.pop(now_ms) {
+                coordinator.step(&group, ctx, |group, step| group.tick(step));
+            }
+            coordinator.set_alarm(ctx);
+        });
+        self.alarm = Some((due_ms, alarm));
+    }
+
+    /// Takes records up for the next write.
+    fn enqueue(
+        &mut self,
+        records: Result<Vec<(Bytes, Option<Bytes>)>, TooLong>,
+        completion: Completion,
+    ) {
+        match records {
+            Ok(records) => self.writes.push(records, completion),
+            Err(error) => {
+                tracing::error!(%error, "a group can't be stored");
+                self.writes.push_failed(completion);
+            }
+        }
+    }
+
+    /// Starts the next write, unless one is under way.
+    fn write(&mut self, ctx: &mut Context<Self>) {
+        let Some(append) = self.writes.start(&self.start.partition, self.now().wall_ms) else {
+            return;
+        };
+        ctx.spawn(append.into_actor(self).map(|result, coordinator, ctx| {
+            for (completion, failed) in coordinator.writes.finish() {
+                let result = failed.map_or(result, Err);
+                coordinator.complete(completion, result, ctx);
+            }
+            coordinator.write(ctx);
+        }));
+    }
+
+    /// Does what waited for a write. Only now do offsets change, in the order of the log.
+    fn complete(&mut self, completion: Completion, result: Answer<()>, ctx: &mut Context<Self>) {
+        match completion {
+            Completion::Group { group, purpose } => {
+                if let Err(error) = result {
+                    tracing::warn!(%group, %error, "a group could not be stored");
+                }
+                self.step(&group, ctx, |group, step| {
+                    group.stored(purpose, result, step);
+                });
+            }
+            Completion::Commit {
+                group,
+                offsets,
+                reply,
+            } => {
+                if let Some(group) = self.group(&group) {
+                    group.writes_under_way = group.writes_under_way.saturating_sub(1);
+                    for (partition, committed) in offsets.into_iter().filter(|_| result.is_ok()) {
+                        group.offsets.put(partition, committed);
+                    }
+                }
+                answer(reply, result);
+            }
+            Completion::DeleteOffsets {
+                group,
+                partitions,
+                reply,
+            } => {
+                if let (Ok(()), Some(group)) = (result, self.group(&group)) {
+                    for partition in &partitions {
+                        group.offsets.remove(partition);
+                    }
+                }
+                if let Some(DeletionReply { reply, allowed }) = reply {
+                    answer(reply, result.map(|()| allowed));
+                }
+            }
+            Completion::DeleteGroup { group, reply } => {
+                match (result, &mut self.groups) {
+                    (Ok(()), Some(groups)) => drop(groups.remove(&group)),
+                    (Err(_), Some(groups)) => {
+                        if let Some(group) = groups.get_mut(&group) {
+                            group.revive();
+                        }
+                    }
+                    (_, None) => {}
+                }
+                if let Some(reply) = reply {
+                    answer(reply, result);
+                }
+            }
+        }
+    }
+}
+
+fn tombstones(
+    group: &str,
+    partitions: &[TopicPartition],
+) -> Result<Vec<(Bytes, Option<Bytes>)>, TooLong> {
+    partitions
+        .iter()
+        .map(|(topic, partition)| Ok((records::offset_key(group, topic, *partition)?, None)))
+        .collect()
+}

@@ -1,0 +1,325 @@
+//! Rebuilds groups and offsets from the records of a partition of `__consumer_offsets`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use tokio::sync::oneshot;
+use troupe_protocol::kafka::errors::ErrorCode;
+use troupe_protocol::kafka::records::batch::{Batch, batches};
+use troupe_protocol::kafka::records::record::Record;
+
+use super::group::{Group, Now};
+use super::offsets::Offsets;
+use super::records::{
+    CorruptRecord, GroupValue, Key, decode_group_value, decode_key, decode_offset_value,
+};
+use crate::partition::PartitionHandle;
+use crate::partition::messages::{Read, ReadResult, Reader};
+
+/// What the records of one batch may take when they are decompressed.
+const MAX_BATCH_BYTES: usize = 128 << 20;
+/// The type of a control record that commits a transaction.
+const COMMIT_MARKER: i16 = 1;
+
+/// Takes records in the order of the log; the last one about something counts.
+#[derive(Debug, Default)]
+pub(super) struct Loader {
+    groups: BTreeMap<String, GroupValue>,
+    offsets: BTreeMap<String, Offsets>,
+    /// Records of open transactions, by producer id: they count once the transaction is committed.
+    open: BTreeMap<i64, Vec<Record>>,
+    skipped: u64,
+}
+
+impl Loader {
+    /// Takes whole batches; returns the offset after the last of them, if there was one.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Option<i64> {
+        let mut next = None;
+        for batch in batches(bytes) {
+            match batch {
+                Ok(batch) => {
+                    next = Some(batch.header().next_offset());
+                    self.take_batch(&batch);
+                }
+                Err(error) => self.skip(next, &error),
+            }
+        }
+        next
+    }
+
+    /// Returns how many records or batches could not be read.
+    pub(super) fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Returns the groups as they were.
+    pub(super) fn finish(mut self, now: Now) -> BTreeMap<Arc<str>, Group> {
+        let mut groups = BTreeMap::new();
+        for (id, value) in self.groups {
+            let offsets = self.offsets.remove(&id).unwrap_or_default();
+            let id: Arc<str> = id.into();
+            groups.insert(Arc::clone(&id), Group::restored(id, value, offsets, now));
+        }
+        for (id, offsets) in self.offsets {
+            if !offsets.is_empty() {
+                let id: Arc<str> = id.into();
+                let mut group = Group::new(Arc::clone(&id), now);
+                group.offsets = offsets;
+                groups.insert(id, group);
+            }
+        }
+        groups
+    }
+
+    fn take_batch(&mut self, batch: &Batch<'_>) {
+        let header = *batch.header();
+        let records = batch
+            .check_crc()
+            .and_then(|()| batch.records(MAX_BATCH_BYTES));
+        let records = match records {
+            Ok(records) => records,
+            Err(error) => return self.skip(Some(header.base_offset), &error),
+        };
+        for record in records {
+            match record {
+                Ok(record) if header.attributes.is_control() => {
+                    self.end_transaction(header.producer_id, &record);
+                }
+                Ok(record) if header.attributes.is_transactional() => {
+                    self.open
+                        .entry(header.producer_id)
+                        .or_default()
+                        .push(record);
+                }
+                Ok(record) => self.take_record(&record),
+                Err(error) => self.skip(Some(header.base_offset), &error),
+            }
+        }
+    }
+
+    fn end_transaction(&mut self, producer_id: i64, marker: &Record) {
+        let records = self.open.remove(&producer_id).unwrap_or_default();
+        // A marker's key is its version and its type.
+        let mut key = marker.key.as_deref().unwrap_or_default();
+        let committed = key.try_get_i16().is_ok() && key.try_get_i16() == Ok(COMMIT_MARKER);
+        for record in records.iter().filter(|_| committed) {
+            self.take_record(record);
+        }
+    }
+
+    fn take_record(&mut self, record: &Record) {
+        if let Err(error) = self.try_take(record.key.as_ref(), record.value.as_ref()) {
+            self.skip(Some(record.offset), &error);
+        }
+    }
+
+    fn try_take(
+        &mut self,
+        key: Option<&Bytes>,
+        value: Option<&Bytes>,
+    ) -> Result<(), CorruptRecord> {
+        match decode_key(key.ok_or(CorruptRecord::Truncated)?)? {
+            Key::Offset {
+                group,
+                topic,
+                partition,
+            } => {
+                let partition = (topic.into(), partition);
+                let offsets = self.offsets.entry(group).or_default();
+                match value {
+                    Some(value) => offsets.put(partition, decode_offset_value(value)?),
+                    None => offsets.remove(&partition),
+                }
+            }
+            Key::Group(group) => match value {
+                Some(value) => {
+                    self.groups.insert(group, decode_group_value(value)?);
+                }
+                None => {
+                    self.groups.remove(&group);
+                }
+            },
+            Key::Other(_) => {}
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, offset: Option<i64>, error: &dyn std::error::Error) {
+        self.skipped = self.skipped.saturating_add(1);
+        tracing::warn!(offset, %error, "a record of __consumer_offsets is skipped");
+    }
+}
+
+/// Reads a partition of `__consumer_offsets` from its start to its end.
+pub(super) async fn load(
+    partition: PartitionHandle,
+    max_bytes: usize,
+) -> Result<Loader, LoadError> {
+    let mut loader = Loader::default();
+    let mut offset = partition.progress().log_start_offset;
+    loop {
+        let (reply, answer) = oneshot::channel();
+        let read = Read {
+            offset,
+            max_bytes: max_bytes as u64,
+            at_least_one: true,
+            reader: Reader::Debug,
+            current_leader_epoch: -1,
+            last_fetched_epoch: -1,
+            reply,
+        };
+        partition.send(read).await?;
+        let ReadResult { error, records, .. } =
+            answer.await.map_err(|_| ErrorCode::KafkaStorageError)?;
+        if error.is_error() {
+            return Err(error.into());
+        }
+        let Some(records) = records.filter(|records| records.len > 0) else {
+            return Ok(loader);
+        };
+        // The actor lives on the thread of this log: blocking here is what that thread is for.
+        let next = loader.take(&records.read()?);
+        // Where nothing can be read, the next offset may do.
+        offset = next.unwrap_or(offset).max(offset.saturating_add(1));
+    }
+}
+
+/// Why groups can't be loaded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoadError {
+    #[error("the partition answers {0}")]
+    Partition(#[from] ErrorCode),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use troupe_protocol::kafka::records::builder::BatchBuilder;
+
+    use super::super::offsets::CommittedOffset;
+    use super::super::records::{group_key, group_value, offset_key, offset_value};
+    use super::*;
+
+    const NOW: Now = Now {
+        wall_ms: 0,
+        monotonic_ms: 0,
+    };
+
+    fn batch(builder: BatchBuilder, records: &[(Bytes, Option<Bytes>)]) -> Vec<u8> {
+        let records: Vec<Record> = (0..)
+            .zip(records)
+            .map(|(offset, (key, value))| Record {
+                offset,
+                timestamp: 0,
+                key: Some(key.clone()),
+                value: value.clone(),
+                headers: Vec::new(),
+            })
+            .collect();
+        builder.build_from(&records).unwrap().to_vec()
+    }
+
+    fn offset(topic: &str, offset: i64) -> (Bytes, Option<Bytes>) {
+        let committed = CommittedOffset {
+            offset,
+            leader_epoch: -1,
+            metadata: "".into(),
+            committed_ms: 0,
+            expires_ms: None,
+        };
+        (
+            offset_key("g", topic, 0).unwrap(),
+            Some(offset_value(&committed).unwrap()),
+        )
+    }
+
+    fn load(batches: &[Vec<u8>]) -> (Vec<(String, i64)>, u64) {
+        let mut loader = Loader::default();
+        loader.take(&batches.concat());
+        let skipped = loader.skipped();
+        let groups = loader.finish(NOW);
+        let offsets = groups.get("g").into_iter().flat_map(|g| g.offsets.iter());
+        let offsets = offsets.map(|((topic, _), c)| (topic.to_string(), c.offset));
+        (offsets.collect(), skipped)
+    }
+
+    #[test]
+    fn the_last_record_counts_and_a_tombstone_deletes() {
+        let tombstone = (offset_key("g", "gone", 0).unwrap(), None);
+        let log = [
+            batch(BatchBuilder::new(), &[offset("t", 1), offset("gone", 1)]),
+            batch(BatchBuilder::new(), &[offset("t", 2), tombstone]),
+        ];
+        assert_eq!(load(&log), (vec![("t".to_owned(), 2)], 0));
+    }
+
+    #[test]
+    fn what_is_corrupt_is_skipped_and_counted() {
+        let nonsense = (Bytes::from_static(b"\0\x01\0"), Some(Bytes::new()));
+        let bad_value = (
+            offset_key("g", "t", 0).unwrap(),
+            Some(Bytes::from_static(b"\0\x09")),
+        );
+        let newer = (Bytes::from_static(b"\0\x10whatever"), Some(Bytes::new()));
+        let mut broken = batch(BatchBuilder::new(), &[offset("t", 9)]);
+        *broken.last_mut().unwrap() ^= 1;
+        let log = [
+            batch(
+                BatchBuilder::new(),
+                &[nonsense, offset("t", 1), bad_value, newer],
+            ),
+            broken,
+            batch(BatchBuilder::new(), &[offset("u", 2)]),
+        ];
+        assert_eq!(
+            load(&log),
+            (vec![("t".to_owned(), 1), ("u".to_owned(), 2)], 3)
+        );
+    }
+
+    #[test]
+    fn a_transaction_counts_when_it_is_committed() {
+        let transactional = |producer| {
+            BatchBuilder::new()
+                .transactional(true)
+                .producer(producer, 0, 0)
+        };
+        let marker = |producer, kind: &'static [u8]| {
+            let key = Bytes::from_static(kind);
+            batch(
+                transactional(producer).control(true),
+                &[(key, Some(Bytes::from_static(b"\0\0\0\0\0\0")))],
+            )
+        };
+        let log = [
+            batch(transactional(1), &[offset("committed", 1)]),
+            batch(transactional(2), &[offset("aborted", 1)]),
+            batch(transactional(3), &[offset("open", 1)]),
+            marker(2, b"\0\0\0\0"),
+            marker(1, b"\0\0\0\x01"),
+        ];
+        assert_eq!(load(&log), (vec![("committed".to_owned(), 1)], 0));
+    }
+
+    #[test]
+    fn a_group_comes_back_with_its_offsets() {
+        let value = GroupValue {
+            protocol_type: "consumer".to_owned(),
+            generation: 3,
+            protocol: None,
+            leader: None,
+            state_since_ms: 5,
+            members: Vec::new(),
+        };
+        let stored = (group_key("g").unwrap(), Some(group_value(&value).unwrap()));
+        let mut loader = Loader::default();
+        let bytes = batch(BatchBuilder::new(), &[offset("t", 1), stored]);
+        assert_eq!(loader.take(&bytes), Some(2));
+        let groups = loader.finish(NOW);
+        let group = groups.get("g").unwrap();
+        assert_eq!((group.generation(), group.state().name()), (3, "Empty"));
+        assert!(!group.offsets.is_empty());
+    }
+}

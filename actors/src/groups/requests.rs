@@ -1,0 +1,157 @@
+//! What a coordinator can be asked.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use actix::{Addr, Message};
+use tokio::sync::{oneshot, watch};
+use troupe_protocol::kafka::errors::ErrorCode;
+
+use super::coordinator::Coordinator;
+use super::group::{GroupDescription, Joined, Synced};
+use super::join::JoinRequest;
+use super::offsets::{CommittedOffset, TopicPartition};
+use super::session::SyncRequest;
+use crate::partition::{Answer, Reply};
+
+/// Who commits, leaves or heartbeats.
+#[derive(Debug, Clone)]
+pub(crate) struct MemberRef {
+    pub(crate) member_id: Arc<str>,
+    pub(crate) instance_id: Option<Arc<str>>,
+}
+
+/// What a coordinator can be asked. While it loads, everything but a heartbeat is refused with
+/// COORDINATOR_LOAD_IN_PROGRESS.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) enum Request {
+    Join {
+        group: Arc<str>,
+        join: JoinRequest,
+        reply: Reply<Joined>,
+    },
+    Sync {
+        group: Arc<str>,
+        sync: SyncRequest,
+        reply: Reply<Synced>,
+    },
+    Heartbeat {
+        group: Arc<str>,
+        member: MemberRef,
+        generation: i32,
+        reply: Reply<()>,
+    },
+    /// Answered for each member.
+    Leave {
+        group: Arc<str>,
+        members: Vec<MemberRef>,
+        reply: Reply<Vec<Answer<()>>>,
+    },
+    Commit {
+        group: Arc<str>,
+        member: MemberRef,
+        generation: i32,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
+        reply: Reply<()>,
+    },
+    /// The offsets of these partitions, or all.
+    Offsets {
+        group: Arc<str>,
+        partitions: Option<Vec<TopicPartition>>,
+        reply: Reply<Vec<(TopicPartition, Option<CommittedOffset>)>>,
+    },
+    /// Answered for each partition.
+    DeleteOffsets {
+        group: Arc<str>,
+        partitions: Vec<TopicPartition>,
+        reply: Reply<Vec<Answer<()>>>,
+    },
+    Describe {
+        group: Arc<str>,
+        reply: Reply<Option<GroupDescription>>,
+    },
+    /// Every group, without its members.
+    List {
+        reply: Reply<Vec<(Arc<str>, GroupDescription)>>,
+    },
+    DeleteGroup {
+        group: Arc<str>,
+        reply: Reply<()>,
+    },
+    /// These topics are no more.
+    ForgetTopics {
+        topics: Arc<BTreeSet<Arc<str>>>,
+    },
+    /// Ends the coordinator; who waits is told NOT_COORDINATOR.
+    Stop,
+}
+
+/// Reaches a coordinator. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct CoordinatorHandle {
+    addr: Addr<Coordinator>,
+    loaded: watch::Receiver<bool>,
+}
+
+impl CoordinatorHandle {
+    pub(crate) fn new(addr: Addr<Coordinator>, loaded: watch::Receiver<bool>) -> Self {
+        Self { addr, loaded }
+    }
+
+    /// Sends the request that `build` makes around a reply, and waits for that reply.
+    ///
+    /// # Errors
+    /// The coordinator's own answer, or NOT_COORDINATOR when it has ended.
+    pub(crate) async fn ask<T>(&self, build: impl FnOnce(Reply<T>) -> Request) -> Answer<T> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.addr.send(build(reply)).await;
+        sent.map_err(|_| ErrorCode::NotCoordinator)?;
+        answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+    }
+
+    /// Waits until the groups are loaded, or the coordinator has ended.
+    pub(crate) async fn loaded(&self) {
+        let mut loaded = self.loaded.clone();
+        // It has ended otherwise.
+        let _ = loaded.wait_for(|&loaded| loaded).await;
+    }
+
+    /// Tells the coordinator that topics are no more.
+    pub(crate) async fn forget(&self, topics: Arc<BTreeSet<Arc<str>>>) {
+        // One that is gone has nothing to forget.
+        let _ = self.addr.send(Request::ForgetTopics { topics }).await;
+    }
+
+    /// Ends the coordinator.
+    pub(crate) async fn stop(&self) {
+        // One that is gone has ended already.
+        let _ = self.addr.send(Request::Stop).await;
+    }
+}
+
+/// Refuses a request while the groups are loaded. A heartbeat is fine: its group is there, and will be found.
+pub(super) fn refuse(request: Request) {
+    const LOADING: ErrorCode = ErrorCode::CoordinatorLoadInProgress;
+    match request {
+        Request::Heartbeat { reply, .. } => answer(reply, Ok(())),
+        // The member joins again, and by then finds out.
+        Request::Sync { reply, .. } => answer(reply, Err(ErrorCode::RebalanceInProgress)),
+        Request::Join { reply, .. } => answer(reply, Err(LOADING)),
+        Request::Leave { reply, .. } => answer(reply, Err(LOADING)),
+        Request::Commit { reply, .. } => answer(reply, Err(LOADING)),
+        Request::Offsets { reply, .. } => answer(reply, Err(LOADING)),
+        Request::DeleteOffsets { reply, .. } => answer(reply, Err(LOADING)),
+        Request::Describe { reply, .. } => answer(reply, Err(LOADING)),
+        Request::List { reply, .. } => answer(reply, Err(LOADING)),
+        Request::DeleteGroup { reply, .. } => answer(reply, Err(LOADING)),
+        // What is loaded may name the topics still; then their offsets stay until they expire.
+        Request::ForgetTopics { .. } | Request::Stop => {}
+    }
+}
+
+/// Answers, if somebody still waits.
+pub(super) fn answer<T>(reply: Reply<T>, answer: Answer<T>) {
+    // Whoever does not wait any more needs no answer.
+    let _ = reply.send(answer);
+}
