@@ -16,7 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use support::clients::{Producer, consumer, create_topic, read};
 use support::kcat;
 use support::process::{HANG_GUARD, Process};
-use support::requests::topic_name;
+use support::requests::{create_topic_request, topic_name};
 use support::server::Server;
 use support::wire::Wire;
 
@@ -191,10 +191,15 @@ fn a_topic_that_is_made_again_is_read_from_its_start() {
     let deletion = DeleteTopicsRequest::default()
         .with_topic_names(vec![topic_name("t")])
         .with_timeout_ms(30_000);
-    let deleted = Wire::connect(&server).call(3, &deletion);
+    let mut wire = Wire::connect(&server);
+    let deleted = wire.call(3, &deletion);
     assert_eq!(deleted.responses[0].error_code, 0);
-    create_topic(&server, "t", PARTITIONS, &[]);
     let deadline = Instant::now() + HANG_GUARD;
+    // Kafka answers the deletion before it is done.
+    let creation = create_topic_request("t", PARTITIONS);
+    while wire.call(4, &creation).topics[0].error_code != 0 {
+        assert!(Instant::now() < deadline, "the topic is not gone");
+    }
     while committed(&reader)[0] != (0, Offset::Invalid) {
         assert!(Instant::now() < deadline, "the offset stays");
     }
