@@ -17,7 +17,7 @@ use support::clients::{Producer, consumer, create_topic, read};
 use support::kcat;
 use support::process::{HANG_GUARD, Process};
 use support::requests::{create_topic_request, topic_name};
-use support::server::Server;
+use support::server::{Server, troupe};
 use support::wire::Wire;
 
 const PARTITIONS: i32 = 4;
@@ -203,4 +203,39 @@ fn a_topic_that_is_made_again_is_read_from_its_start() {
     while committed(&reader)[0] != (0, Offset::Invalid) {
         assert!(Instant::now() < deadline, "the offset stays");
     }
+}
+
+/// Reads with our own console consumer, as a member of the group `console`.
+fn read_with_our_console(server: &Server, count: usize) -> Vec<String> {
+    let mut command = troupe();
+    command
+        .args(["console-consumer", "--topic", "t", "--group", "console"])
+        .args([
+            "--from-beginning",
+            "--bootstrap-server",
+            &server.bootstrap(),
+        ])
+        .args(["--max-messages", &count.to_string()])
+        .args([
+            "--property",
+            "print.partition=true",
+            "--property",
+            "print.offset=true",
+        ]);
+    let output = Process::spawn("console-consumer", command)
+        .finish()
+        .succeeded();
+    let said = format!("Processed a total of {count} messages");
+    assert!(output.stderr().contains(&said), "{}", output.text());
+    output.stdout().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn our_console_consumer_goes_on_where_it_stopped() {
+    let server = start();
+    produce(&server, 5);
+    let mut read = read_with_our_console(&server, 7);
+    read.extend(read_with_our_console(&server, 13));
+    let distinct: BTreeSet<&String> = read.iter().collect();
+    assert_eq!(distinct.len(), 20, "{read:?}");
 }

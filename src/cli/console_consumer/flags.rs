@@ -47,9 +47,10 @@ pub(crate) struct ConsoleConsumerCommand {
     /// read_committed leaves out what belongs to open or aborted transactions.
     #[arg(long, value_name = "LEVEL", default_value = "read_uncommitted")]
     isolation_level: Option<String>,
-    /// The consumer group.
+    /// The consumer group: its members share the partitions, and it goes on where it stopped. Without one every
+    /// partition is read.
     #[arg(long)]
-    group: Option<String>,
+    pub(super) group: Option<String>,
     /// A setting of the consumer; can be repeated.
     #[arg(long = "consumer-property", value_name = "NAME=VALUE")]
     consumer_properties: Vec<String>,
@@ -100,6 +101,14 @@ pub(super) enum Topics {
 }
 
 impl Topics {
+    /// Returns what librdkafka subscribes to: a name, or a pattern, which starts with `^` there.
+    pub(super) fn subscription(&self) -> &str {
+        match self {
+            Self::One(topic) => topic,
+            Self::Matching(pattern) => pattern.as_str(),
+        }
+    }
+
     pub(super) fn matches(&self, name: &str) -> bool {
         match self {
             Self::One(topic) => topic == name,
@@ -120,11 +129,6 @@ pub(super) struct Plan {
 impl ConsoleConsumerCommand {
     /// Checks which flags go together; the errors are those of Kafka's tool.
     pub(super) fn plan(&self) -> Result<Plan, String> {
-        if self.group.is_some() {
-            return Err(
-                "--group is not supported yet: leave it out to read every partition".to_owned(),
-            );
-        }
         if self.bootstrap_server.is_none() && self.zookeeper.is_none() {
             return Err("Missing required argument \"[bootstrap-server]\"".to_owned());
         }
@@ -142,6 +146,9 @@ impl ConsoleConsumerCommand {
         }
         if self.offset.is_some() && self.partition.is_none() {
             return Err("The partition is required when offset is specified.".to_owned());
+        }
+        if self.group.is_some() && self.partition.is_some() {
+            return Err("Options group and partition cannot be specified together.".to_owned());
         }
         if self.from_beginning && self.offset.is_some() {
             return Err(
@@ -187,10 +194,16 @@ impl ConsoleConsumerCommand {
             apply(&mut config, read_properties(path)?);
         }
         apply(&mut config, pairs(&self.consumer_properties)?);
-        // librdkafka wants the name of a group even where partitions are assigned by hand.
-        config
-            .set("group.id", "console-consumer")
-            .set("enable.auto.commit", "false");
+        match &self.group {
+            // What is committed is what was printed, not what librdkafka has read ahead.
+            Some(group) => config
+                .set("group.id", group)
+                .set("enable.auto.offset.store", "false"),
+            // librdkafka wants the name of a group even where partitions are assigned by hand.
+            None => config
+                .set("group.id", "console-consumer")
+                .set("enable.auto.commit", "false"),
+        };
         Ok(config)
     }
 
@@ -293,12 +306,13 @@ mod tests {
             }),
             "Missing required argument \"[bootstrap-server]\""
         );
-        assert!(
+        assert_eq!(
             error(ConsoleConsumerCommand {
                 group: Some("g".into()),
+                partition: Some(0),
                 ..command()
-            })
-            .contains("not supported yet")
+            }),
+            "Options group and partition cannot be specified together."
         );
     }
 

@@ -1,7 +1,7 @@
 //! `troupe console-consumer`: prints the records of a topic, as kafka-console-consumer does.
 //!
-//! Differs from Kafka 3.9: without `--partition` all partitions are read by assignment and not as a group, so that
-//! offsets are never committed; `--group` is refused.
+//! Differs from Kafka 3.9: without `--group` all partitions are read by assignment, and not as a group of a name that
+//! nobody knows.
 
 mod flags;
 mod format;
@@ -12,14 +12,14 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::librdkafka::{interruption, pairs, read_properties};
 use super::output;
 pub(crate) use flags::ConsoleConsumerCommand;
-use flags::Topics;
+use flags::{Plan, Topics};
 use format::RecordFormat;
 
 /// How long one wait for a record lasts, so that interruptions and limits are noticed.
@@ -75,17 +75,53 @@ fn consume(command: &ConsoleConsumerCommand, count: &mut u64) -> Result<(), Fail
     let consumer: BaseConsumer = command.client_config().map_err(Failure::Usage)?.create()?;
     let interrupted = interruption();
     let stopped = || interrupted.load(Ordering::Relaxed);
-    let mut assignment = TopicPartitionList::new();
-    while assignment.count() == 0 {
-        assignment = partitions(&consumer, &plan.topics, plan.partition, plan.offset)?;
-        if stopped() {
-            return Ok(());
-        }
-        if assignment.count() == 0 {
-            std::thread::sleep(TOPIC_RETRY);
-        }
+    if command.group.is_some() {
+        consumer.subscribe(&[plan.topics.subscription()])?;
+    } else if !assign(&consumer, &plan, &stopped)? {
+        return Ok(());
     }
-    consumer.assign(&assignment)?;
+    let read = print(command, &consumer, &format, &stopped, count);
+    if command.group.is_some() {
+        commit(&consumer);
+    }
+    read
+}
+
+/// Takes all the partitions there are, as soon as there are any; false when the user has enough of waiting.
+fn assign(
+    consumer: &BaseConsumer,
+    plan: &Plan,
+    stopped: &impl Fn() -> bool,
+) -> Result<bool, Failure> {
+    loop {
+        let assignment = partitions(consumer, &plan.topics, plan.partition, plan.offset)?;
+        if stopped() {
+            return Ok(false);
+        }
+        if assignment.count() > 0 {
+            consumer.assign(&assignment)?;
+            return Ok(true);
+        }
+        std::thread::sleep(TOPIC_RETRY);
+    }
+}
+
+/// Commits what was printed, unless the settings leave commits to nobody.
+fn commit(consumer: &BaseConsumer) {
+    match consumer.commit_consumer_state(CommitMode::Sync) {
+        Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+        Err(error) => tracing::warn!("the offsets could not be committed: {error}"),
+    }
+}
+
+/// Prints records until there were enough, or nobody wants more.
+fn print(
+    command: &ConsoleConsumerCommand,
+    consumer: &BaseConsumer,
+    format: &RecordFormat,
+    stopped: &impl Fn() -> bool,
+    count: &mut u64,
+) -> Result<(), Failure> {
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
     let mut last = Instant::now();
     while command.max_messages.is_none_or(|max| *count < max) && !stopped() {
@@ -104,6 +140,12 @@ fn consume(command: &ConsoleConsumerCommand, count: &mut u64) -> Result<(), Fail
                 // The reader of our output has gone away.
                 if format.write(&message, &mut out).is_err() {
                     return Ok(());
+                }
+                if command.group.is_some()
+                    && let Err(error) = consumer.store_offset_from_message(&message)
+                {
+                    // The partition went to another member meanwhile, which reads the record again.
+                    tracing::debug!("{error}");
                 }
                 *count += 1;
                 last = Instant::now();
