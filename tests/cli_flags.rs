@@ -85,7 +85,7 @@ fn an_unreachable_broker_is_named() {
 
 #[cfg(feature = "clients")]
 #[test]
-fn a_group_is_refused_for_now() {
+fn a_group_shares_the_partitions_itself() {
     let flags = [
         "console-consumer",
         "--bootstrap-server",
@@ -94,13 +94,15 @@ fn a_group_is_refused_for_now() {
         "t",
         "--group",
         "g",
+        "--partition",
+        "0",
     ];
     let (code, _, stderr) = troupe(&flags);
     assert_eq!(
         (code, stderr.as_str()),
         (
             1,
-            "--group is not supported yet: leave it out to read every partition\n"
+            "Options group and partition cannot be specified together.\n"
         )
     );
 }
