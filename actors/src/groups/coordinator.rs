@@ -1,6 +1,6 @@
 //! The coordinator of the groups of one partition of `__consumer_offsets`: an actor on that partition's thread.
 //!
-//! It decides nothing: [`Group`] does. It loads the groups, keeps who waits for an answer, looks at groups when they
+//! It decides nothing: the groups do. It loads the groups, keeps who waits for an answer, looks at groups when they
 //! are due, and writes; what happens while a write is under way goes into the next one together.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,11 +14,12 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use troupe_protocol::kafka::errors::ErrorCode;
 
+use super::entry::{Entry, Kind};
 use super::group::{Effect, Group, GroupConfig, GroupDescription, Joined, Now, Step, Synced};
 use super::join::JoinRequest;
 use super::loader::load;
 use super::member::Ticket;
-use super::offsets::{CommittedOffset, TopicPartition};
+use super::offsets::{CommittedOffset, Offsets, TopicPartition};
 use super::records::{self, TooLong};
 use super::requests::{MemberRef, Request, answer, refuse};
 use super::session::SyncRequest;
@@ -48,7 +49,7 @@ pub(crate) struct Start {
 pub(crate) struct Coordinator {
     start: Start,
     /// By id; nothing while they are loaded.
-    groups: Option<BTreeMap<Arc<str>, Group>>,
+    groups: Option<BTreeMap<Arc<str>, Entry>>,
     timers: Timers,
     /// When the next look at the timers is planned.
     alarm: Option<(i64, SpawnHandle)>,
@@ -123,10 +124,10 @@ impl Coordinator {
         }));
     }
 
-    fn take_up(&mut self, groups: BTreeMap<Arc<str>, Group>, ctx: &mut Context<Self>) {
-        for group in groups.values() {
-            if let Some(deadline_ms) = group.next_deadline_ms() {
-                self.timers.set(group.id(), deadline_ms);
+    fn take_up(&mut self, groups: BTreeMap<Arc<str>, Entry>, ctx: &mut Context<Self>) {
+        for (id, entry) in &groups {
+            if let Some(deadline_ms) = entry.next_deadline_ms() {
+                self.timers.set(id, deadline_ms);
             }
         }
         self.groups = Some(groups);
@@ -134,16 +135,22 @@ impl Coordinator {
         self.set_alarm(ctx);
     }
 
-    fn group(&mut self, id: &str) -> Option<&mut Group> {
+    fn entry(&mut self, id: &str) -> Option<&mut Entry> {
         self.groups.as_mut()?.get_mut(id)
+    }
+
+    /// Returns a classic group.
+    fn group(&mut self, id: &str) -> Option<&mut Group> {
+        self.entry(id)?.classic()
     }
 
     fn group_or_new(&mut self, id: &Arc<str>) {
         let now = self.now();
         if let Some(groups) = &mut self.groups {
-            groups
-                .entry(Arc::clone(id))
-                .or_insert_with(|| Group::new(Arc::clone(id), now));
+            groups.entry(Arc::clone(id)).or_insert_with(|| {
+                let group = Group::new(Arc::clone(id), now);
+                Entry::new(Kind::Classic(group), Offsets::default())
+            });
         }
     }
 
@@ -205,22 +212,29 @@ impl Coordinator {
     ) -> Option<T> {
         let config = Arc::clone(&self.start.config);
         let mut step = Step::new(&config, self.now());
-        let groups = self.groups.as_mut()?;
-        let group = groups.get_mut(id)?;
+        let group = self.group(id)?;
         let result = act(group, &mut step);
         let id = Arc::clone(group.id());
-        match group.next_deadline_ms() {
-            Some(deadline_ms) => self.timers.set(&id, deadline_ms),
-            // One that never came to be anything.
-            None if group.is_void() && group.generation() == 0 => drop(groups.remove(&id)),
-            None => {}
-        }
+        self.plan(&id);
         for effect in step.effects {
             self.follow(&id, effect);
         }
         self.set_alarm(ctx);
         self.write(ctx);
         Some(result)
+    }
+
+    /// Plans the next look at a group, or forgets one that never came to be anything.
+    fn plan(&mut self, id: &Arc<str>) {
+        let Some(groups) = &mut self.groups else {
+            return;
+        };
+        let Some(entry) = groups.get(id) else { return };
+        match entry.next_deadline_ms() {
+            Some(deadline_ms) => self.timers.set(id, deadline_ms),
+            None if entry.is_void() => drop(groups.remove(id)),
+            None => {}
+        }
     }
 
     fn follow(&mut self, group: &Arc<str>, effect: Effect) {
@@ -315,9 +329,7 @@ impl Coordinator {
         let step = Step::new(&config, self.now());
         let group = self.group(group).ok_or(ErrorCode::IllegalGeneration)?;
         let instance_id = member.instance_id.as_deref();
-        group.check_commit(&member.member_id, instance_id, generation, &step)?;
-        group.writes_under_way += 1;
-        Ok(())
+        group.check_commit(&member.member_id, instance_id, generation, &step)
     }
 
     fn commit(
@@ -327,6 +339,9 @@ impl Coordinator {
         reply: Reply<()>,
         ctx: &mut Context<Self>,
     ) {
+        if let Some(entry) = self.entry(&group) {
+            entry.writes_under_way += 1;
+        }
         let records = offsets.iter().map(|((topic, partition), committed)| {
             let key = records::offset_key(&group, topic, *partition)?;
             Ok((key, Some(records::offset_value(committed)?)))
@@ -348,7 +363,7 @@ impl Coordinator {
         group: &str,
         partitions: Option<Vec<TopicPartition>>,
     ) -> Vec<(TopicPartition, Option<CommittedOffset>)> {
-        let offsets = self.group(group).map(|group| &group.offsets);
+        let offsets = self.entry(group).map(|entry| &entry.offsets);
         match partitions {
             None => offsets
                 .into_iter()
@@ -368,7 +383,7 @@ impl Coordinator {
     fn list(&self) -> Vec<(Arc<str>, GroupDescription)> {
         let groups = self.groups.iter().flatten();
         groups
-            .map(|(id, group)| (Arc::clone(id), group.summary()))
+            .map(|(id, entry)| (Arc::clone(id), entry.summary()))
             .collect()
     }
 
@@ -379,10 +394,10 @@ impl Coordinator {
         reply: Reply<Vec<Answer<()>>>,
         ctx: &mut Context<Self>,
     ) {
-        let Some(group) = self.group(group_id) else {
+        let Some(entry) = self.entry(group_id) else {
             return answer(reply, Err(ErrorCode::GroupIdNotFound));
         };
-        let allowed = match group.deletable(partitions.iter().map(|(topic, _)| &**topic)) {
+        let allowed = match entry.deletable(partitions.iter().map(|(topic, _)| &**topic)) {
             Ok(allowed) => allowed,
             Err(error) => return answer(reply, Err(error)),
         };
@@ -404,10 +419,10 @@ impl Coordinator {
     }
 
     fn delete_group(&mut self, id: &Arc<str>, reply: Reply<()>, ctx: &mut Context<Self>) {
-        let Some(group) = self.group(id) else {
+        let Some(entry) = self.entry(id) else {
             return answer(reply, Err(ErrorCode::GroupIdNotFound));
         };
-        if let Err(error) = group.kill() {
+        if let Err(error) = entry.kill() {
             return answer(reply, Err(error));
         }
         self.remove_group(id, Some(reply));
@@ -416,8 +431,8 @@ impl Coordinator {
 
     /// Writes the tombstones of a group that was killed.
     fn remove_group(&mut self, id: &Arc<str>, reply: Option<Reply<()>>) {
-        let Some(group) = self.group(id) else { return };
-        let partitions: Vec<TopicPartition> = group
+        let Some(entry) = self.entry(id) else { return };
+        let partitions: Vec<TopicPartition> = entry
             .offsets
             .iter()
             .map(|(partition, _)| partition.clone())
@@ -432,8 +447,8 @@ impl Coordinator {
 
     /// Deletes what is committed in topics that are no more: one of the same name starts anew.
     fn forget_topics(&mut self, topics: &BTreeSet<Arc<str>>, ctx: &mut Context<Self>) {
-        let gone = self.groups.iter().flatten().map(|(id, group)| {
-            let partitions = group.offsets.iter().map(|(partition, _)| partition);
+        let gone = self.groups.iter().flatten().map(|(id, entry)| {
+            let partitions = entry.offsets.iter().map(|(partition, _)| partition);
             let partitions: Vec<TopicPartition> = partitions
                 .filter(|(topic, _)| topics.contains(topic))
                 .cloned()
@@ -465,15 +480,15 @@ impl Coordinator {
             .cloned()
             .collect();
         for id in ids {
-            let Some(group) = self.group(&id) else {
+            let Some(entry) = self.entry(&id) else {
                 continue;
             };
-            let expired = group.expired_offsets(retention_ms, now);
-            let nothing_left = expired.len() == group.offsets.iter().count();
+            let expired = entry.expired_offsets(retention_ms, now);
+            let nothing_left = expired.len() == entry.offsets.iter().count();
             if nothing_left
-                && group.writes_under_way == 0
-                && group.is_idle()
-                && group.kill().is_ok()
+                && entry.writes_under_way == 0
+                && entry.is_idle()
+                && entry.kill().is_ok()
             {
                 tracing::info!(group = %id, offsets = expired.len(), "a group expired");
                 self.remove_group(&id, None);
@@ -561,10 +576,10 @@ impl Coordinator {
                 offsets,
                 reply,
             } => {
-                if let Some(group) = self.group(&group) {
-                    group.writes_under_way = group.writes_under_way.saturating_sub(1);
+                if let Some(entry) = self.entry(&group) {
+                    entry.writes_under_way = entry.writes_under_way.saturating_sub(1);
                     for (partition, committed) in offsets.into_iter().filter(|_| result.is_ok()) {
-                        group.offsets.put(partition, committed);
+                        entry.offsets.put(partition, committed);
                     }
                 }
                 answer(reply, result);
@@ -574,9 +589,9 @@ impl Coordinator {
                 partitions,
                 reply,
             } => {
-                if let (Ok(()), Some(group)) = (result, self.group(&group)) {
+                if let (Ok(()), Some(entry)) = (result, self.entry(&group)) {
                     for partition in &partitions {
-                        group.offsets.remove(partition);
+                        entry.offsets.remove(partition);
                     }
                 }
                 if let Some(DeletionReply { reply, allowed }) = reply {
@@ -587,8 +602,8 @@ impl Coordinator {
                 match (result, &mut self.groups) {
                     (Ok(()), Some(groups)) => drop(groups.remove(&group)),
                     (Err(_), Some(groups)) => {
-                        if let Some(group) = groups.get_mut(&group) {
-                            group.revive();
+                        if let Some(entry) = groups.get_mut(&group) {
+                            entry.revive();
                         }
                     }
                     (_, None) => {}

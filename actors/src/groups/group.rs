@@ -16,7 +16,7 @@ use bytes::Bytes;
 use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::member::{Member, Ticket};
-use super::offsets::{Offsets, RetainedFrom, TopicPartition};
+use super::offsets::RetainedFrom;
 use super::records::{GroupValue, subscribed_topics};
 
 /// The protocol type of consumers, whose subscriptions the coordinator can read.
@@ -251,11 +251,10 @@ pub struct Group {
     /// Member ids that were given out but have not joined yet, with the time at which they are forgotten.
     pub(super) pending: BTreeMap<Arc<str>, i64>,
     pub(super) syncing: Option<SyncPhase>,
-    /// What it has committed.
-    pub offsets: Offsets,
-    /// How many writes of its offsets are under way.
-    pub writes_under_way: usize,
 }
+
+/// From when the retention of a group's offsets counts, and the topics whose offsets stay.
+pub type Retention = (RetainedFrom, BTreeSet<String>);
 
 /// A group as tools see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -302,13 +301,11 @@ impl Group {
             static_members: BTreeMap::new(),
             pending: BTreeMap::new(),
             syncing: None,
-            offsets: Offsets::default(),
-            writes_under_way: 0,
         }
     }
 
-    /// Takes a group up from what is stored, with the offsets it had. Members have a session timeout to come back.
-    pub fn restored(id: Arc<str>, value: GroupValue, offsets: Offsets, now: Now) -> Self {
+    /// Takes a group up from what is stored. Members have a session timeout to come back.
+    pub fn restored(id: Arc<str>, value: GroupValue, now: Now) -> Self {
         let mut group = Self::new(id, now);
         let protocol = value.protocol.unwrap_or_default();
         group.generation = value.generation;
@@ -316,7 +313,6 @@ impl Group {
             .filter(|protocol_type| !protocol_type.is_empty())
             .map(Arc::from);
         group.state_since_ms = value.state_since_ms;
-        group.offsets = offsets;
         if value.members.is_empty() {
             return group;
         }
@@ -360,33 +356,23 @@ impl Group {
         self.members.values()
     }
 
-    /// Tells whether nothing would be lost without the group: no members, none on their way, no offsets.
-    pub fn is_void(&self) -> bool {
-        self.is_idle() && self.offsets.is_empty() && self.writes_under_way == 0
-    }
-
-    /// Lists the offsets that have expired: those of an empty group `offsets.retention.minutes` after it became empty,
-    /// those of a group that only stores offsets after their commit, and in a stable group of consumers those of
-    /// topics that nobody subscribes to any more, after their commit (KIP-211).
-    pub fn expired_offsets(&self, retention_ms: i64, now: Now) -> Vec<TopicPartition> {
-        if self.writes_under_way > 0 {
-            return Vec::new();
-        }
-        let none = BTreeSet::new();
-        let (from, subscribed) = match (&self.protocol_type, self.state) {
-            (None, State::Empty) => (RetainedFrom::Commit, none),
+    /// Says which offsets expire: those of an empty group `offsets.retention.minutes` after it became empty, those of a
+    /// group that only stores offsets after their commit, and in a stable group of consumers those of topics that
+    /// nobody subscribes to any more, after their commit (KIP-211). `None` while none does.
+    pub fn retention(&self) -> Option<Retention> {
+        let from = match (&self.protocol_type, self.state) {
+            (None, State::Empty) => RetainedFrom::Commit,
             (Some(_), State::Empty) if self.state_since_ms >= 0 => {
-                (RetainedFrom::Moment(self.state_since_ms), none)
+                RetainedFrom::Moment(self.state_since_ms)
             }
-            (Some(_), State::Empty) => (RetainedFrom::Commit, none),
-            (Some(_), State::Stable) => match self.subscribed_topics() {
-                Some(subscribed) => (RetainedFrom::Commit, subscribed),
-                None => return Vec::new(),
-            },
-            _ => return Vec::new(),
+            (Some(_), State::Empty) => RetainedFrom::Commit,
+            (Some(_), State::Stable) => {
+                let subscribed = self.subscribed_topics()?;
+                return Some((RetainedFrom::Commit, subscribed));
+            }
+            _ => return None,
         };
-        self.offsets
-            .expired(from, retention_ms, now.wall_ms, &subscribed)
+        Some((from, BTreeSet::new()))
     }
 
     /// Returns the topics that the members subscribe to; `None` when they are no consumers, or have not agreed yet, or

@@ -80,9 +80,9 @@ fn an_id_that_nobody_joins_with_is_forgotten() {
         member_id_required: true,
         ..new(&["range"])
     });
-    assert!(!group.group.is_void());
+    assert!(!group.group.is_idle());
     group.advance(session());
-    assert!(group.group.is_void());
+    assert!(group.group.is_idle());
     let late = group.join(request("m1", &["range"]));
     assert_eq!(group.joined(late).error, ErrorCode::UnknownMemberId);
 }
@@ -490,7 +490,7 @@ fn a_group_comes_back_as_it_was_stored() {
         monotonic_ms: 7,
     };
     let mut after = Driver::new(config());
-    after.group = Group::restored("g".into(), value, Offsets::default(), now);
+    after.group = Group::restored("g".into(), value, now);
     let id = Arc::clone(&before.joined(join).member_id);
     assert_eq!(after.group.describe(), before.group.describe());
     assert_eq!(after.heartbeat(&id), Ok(()));
@@ -506,6 +506,7 @@ fn offsets_of_topics_that_members_read_are_kept() {
     let mut consumer = new(&["range"]);
     consumer.protocols[0].metadata = subscription;
     let (mut group, ids) = Driver::stable(vec![consumer]);
+    let mut offsets = Offsets::default();
     for topic in ["t", "u"] {
         let committed = CommittedOffset {
             offset: 1,
@@ -514,7 +515,7 @@ fn offsets_of_topics_that_members_read_are_kept() {
             committed_ms: 0,
             expires_ms: None,
         };
-        group.group.offsets.put((topic.into(), 0), committed);
+        offsets.put((topic.into(), 0), committed);
     }
     let deletable = group.group.deletable(["t", "u"].into_iter());
     assert_eq!(
@@ -522,12 +523,9 @@ fn offsets_of_topics_that_members_read_are_kept() {
         Ok(vec![Err(ErrorCode::GroupSubscribedToTopic), Ok(())])
     );
     assert_eq!(group.group.kill(), Err(ErrorCode::NonEmptyGroup));
-    let expired = |group: &Driver, wall_ms| {
-        let now = Now {
-            wall_ms,
-            monotonic_ms: 0,
-        };
-        let expired = group.group.expired_offsets(1_000, now);
+    let expired = |group: &Driver, now_ms| {
+        let (from, subscribed) = group.group.retention().unwrap();
+        let expired = offsets.expired(from, 1_000, now_ms, &subscribed);
         expired
             .iter()
             .map(|(t, _)| t.to_string())
@@ -540,12 +538,6 @@ fn offsets_of_topics_that_members_read_are_kept() {
     let left_ms = group.now_ms;
     assert_eq!(expired(&group, left_ms + 999), [""; 0]);
     assert_eq!(expired(&group, left_ms + 1_000), ["t", "u"]);
-    group.group.writes_under_way = 1;
-    assert_eq!(
-        expired(&group, left_ms + 1_000),
-        [""; 0],
-        "a commit is under way"
-    );
     assert_eq!(group.group.kill(), Ok(()));
     let late = group.join(new(&["range"]));
     assert_eq!(group.joined(late).error, ErrorCode::CoordinatorNotAvailable);

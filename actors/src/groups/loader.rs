@@ -9,6 +9,7 @@ use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::records::batch::{Batch, batches};
 use troupe_protocol::kafka::records::record::Record;
 
+use super::entry::{Entry, Kind};
 use super::group::{Group, Now};
 use super::offsets::Offsets;
 use super::records::{
@@ -54,19 +55,19 @@ impl Loader {
     }
 
     /// Returns the groups as they were.
-    pub(super) fn finish(mut self, now: Now) -> BTreeMap<Arc<str>, Group> {
+    pub(super) fn finish(mut self, now: Now) -> BTreeMap<Arc<str>, Entry> {
         let mut groups = BTreeMap::new();
         for (id, value) in self.groups {
             let offsets = self.offsets.remove(&id).unwrap_or_default();
             let id: Arc<str> = id.into();
-            groups.insert(Arc::clone(&id), Group::restored(id, value, offsets, now));
+            let group = Group::restored(Arc::clone(&id), value, now);
+            groups.insert(id, Entry::new(Kind::Classic(group), offsets));
         }
         for (id, offsets) in self.offsets {
             if !offsets.is_empty() {
                 let id: Arc<str> = id.into();
-                let mut group = Group::new(Arc::clone(&id), now);
-                group.offsets = offsets;
-                groups.insert(id, group);
+                let group = Group::new(Arc::clone(&id), now);
+                groups.insert(id, Entry::new(Kind::Classic(group), offsets));
             }
         }
         groups
@@ -318,8 +319,9 @@ mod tests {
         let bytes = batch(BatchBuilder::new(), &[offset("t", 1), stored]);
         assert_eq!(loader.take(&bytes), Some(2));
         let groups = loader.finish(NOW);
-        let group = groups.get("g").unwrap();
+        let entry = groups.get("g").unwrap();
+        let Kind::Classic(group) = &entry.kind;
         assert_eq!((group.generation(), group.state().name()), (3, "Empty"));
-        assert!(!group.offsets.is_empty());
+        assert!(!entry.offsets.is_empty());
     }
 }

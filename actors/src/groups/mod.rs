@@ -5,6 +5,7 @@
 
 mod coordinator;
 mod coordinators;
+mod entry;
 pub mod group;
 #[cfg(test)]
 mod group_tests;

@@ -1,0 +1,112 @@
+//! A group of any kind, with what it has committed.
+//!
+//! To add a kind of groups: a variant of [`Kind`], what [`Entry`] asks of it, its requests in the coordinator.
+
+use super::group::{Group, GroupDescription, Now, Retention};
+use super::offsets::{Offsets, TopicPartition};
+use crate::partition::Answer;
+
+/// What a group is, by the protocol of its members.
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    /// Members assign among themselves.
+    Classic(Group),
+}
+
+/// A group.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) kind: Kind,
+    /// What it has committed.
+    pub(super) offsets: Offsets,
+    /// How many writes of its offsets are under way.
+    pub(super) writes_under_way: usize,
+}
+
+impl Entry {
+    pub(super) fn new(kind: Kind, offsets: Offsets) -> Self {
+        Self {
+            kind,
+            offsets,
+            writes_under_way: 0,
+        }
+    }
+
+    /// Returns the group if it is a classic one.
+    pub(super) fn classic(&mut self) -> Option<&mut Group> {
+        match &mut self.kind {
+            Kind::Classic(group) => Some(group),
+        }
+    }
+
+    /// Tells whether the group has no members and none on their way.
+    pub(super) fn is_idle(&self) -> bool {
+        match &self.kind {
+            Kind::Classic(group) => group.is_idle(),
+        }
+    }
+
+    /// Tells whether nothing would be lost without the group: it never came to be anything.
+    pub(super) fn is_void(&self) -> bool {
+        let nothing_stored = match &self.kind {
+            Kind::Classic(group) => group.generation() == 0,
+        };
+        nothing_stored && self.is_idle() && self.offsets.is_empty() && self.writes_under_way == 0
+    }
+
+    /// Returns when the group has something to do at the earliest, on the monotonic clock.
+    pub(super) fn next_deadline_ms(&self) -> Option<i64> {
+        match &self.kind {
+            Kind::Classic(group) => group.next_deadline_ms(),
+        }
+    }
+
+    /// Tells whether offsets of these topics may be deleted, as [`Group::deletable`] does.
+    pub(super) fn deletable<'t>(
+        &self,
+        topics: impl Iterator<Item = &'t str>,
+    ) -> Answer<Vec<Answer<()>>> {
+        match &self.kind {
+            Kind::Classic(group) => group.deletable(topics),
+        }
+    }
+
+    /// Marks the group for removal, as [`Group::kill`] does.
+    pub(super) fn kill(&mut self) -> Answer<()> {
+        match &mut self.kind {
+            Kind::Classic(group) => group.kill(),
+        }
+    }
+
+    /// Takes that mark back.
+    pub(super) fn revive(&mut self) {
+        match &mut self.kind {
+            Kind::Classic(group) => group.revive(),
+        }
+    }
+
+    fn retention(&self) -> Option<Retention> {
+        match &self.kind {
+            Kind::Classic(group) => group.retention(),
+        }
+    }
+
+    /// Lists the offsets that have expired, `retention_ms` after the moment that the group says.
+    pub(super) fn expired_offsets(&self, retention_ms: i64, now: Now) -> Vec<TopicPartition> {
+        if self.writes_under_way > 0 {
+            return Vec::new();
+        }
+        let Some((from, subscribed)) = self.retention() else {
+            return Vec::new();
+        };
+        self.offsets
+            .expired(from, retention_ms, now.wall_ms, &subscribed)
+    }
+
+    /// Describes the group without its members.
+    pub(super) fn summary(&self) -> GroupDescription {
+        match &self.kind {
+            Kind::Classic(group) => group.summary(),
+        }
+    }
+}
