@@ -32,14 +32,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::records::batch::{Batch, BatchHeader};
+use troupe_protocol::kafka::records::control::EndTxnMarker;
 
 pub use self::config::LogConfig;
 use self::epochs::LeaderEpochs;
 pub use self::flush::Flush;
 use self::names::FileKind;
-use self::producers::{Marker, Producers, Sequence};
+use self::producers::Producers;
 pub use self::read::{ReadError, TimestampOffset};
 pub use self::recovery::{Recovery, Start};
 pub use self::retention::{DeletedSegment, Expired, Reason};
@@ -278,20 +278,18 @@ impl Log {
         &self.producers
     }
 
-    /// Judges a batch by its producer's earlier ones; see [`Producers::check_sequence`].
-    pub fn check_sequence(&self, header: &BatchHeader) -> Result<Sequence, ErrorCode> {
-        self.producers.check_sequence(header)
-    }
-
     /// Forgets producers that were silent for `expiration_ms`.
     pub fn expire_producers(&mut self, now_ms: i64, expiration_ms: i64) {
         self.producers.expire(now_ms, expiration_ms);
     }
 
-    /// Returns the last stable offset: below it every transaction has ended. Never above `high_watermark`.
+    /// Returns the last stable offset: below it every transaction has ended. Never above `high_watermark`, nor below the
+    /// log start offset, although the records there may have been part of an open transaction.
     pub fn last_stable_offset(&mut self, high_watermark: i64) -> i64 {
         let unstable = self.producers.first_unstable_offset(high_watermark);
-        unstable.map_or(high_watermark, |offset| offset.min(high_watermark))
+        unstable.map_or(high_watermark, |offset| {
+            offset.max(self.log_start_offset).min(high_watermark)
+        })
     }
 
     /// Returns the aborted transactions that have records in [`from`, `to`), by first offset.
@@ -332,20 +330,8 @@ impl Log {
 }
 
 /// Reads what a transaction marker says; `None` for other control records.
-fn read_marker(batch: &[u8]) -> Option<Marker> {
+fn read_marker(batch: &[u8]) -> Option<EndTxnMarker> {
     let batch = Batch::parse(batch).ok()?;
     let record = batch.records(MARKER_BYTES_MAX).ok()?.next()?.ok()?;
-    let key = record.key?;
-    let commit = match key.get(2..4)? {
-        [0, 0] => false,
-        [0, 1] => true,
-        _ => return None,
-    };
-    let epoch = record
-        .value
-        .and_then(|value| value.get(2..6)?.try_into().ok());
-    Some(Marker {
-        commit,
-        coordinator_epoch: i32::from_be_bytes(epoch?),
-    })
+    EndTxnMarker::parse(&record.key?, &record.value?)
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestCaseResult, TestRng, TestRunner};
 
 use super::names::FileKind;
+use super::producers::Sequence;
 use super::testing::{BatchSpec, batch};
 use super::*;
 use crate::storage::memory::{Crash, MemoryStorage};
@@ -253,7 +254,7 @@ impl Pair {
         };
         let now_ms = self.now_ms;
         // A producer whose batches are all gone may be unknown, or known by a snapshot: both accept what goes on.
-        let sequence = self.log().check_sequence(&header);
+        let sequence = self.log().producers().check_data(&header);
         prop_assert!(
             matches!(sequence, Ok(Sequence::New)) || self.sequence == 0,
             "{:?}",
@@ -262,7 +263,7 @@ impl Pair {
         self.log().append(&bytes, &header, now_ms).unwrap();
         if header.producer_id >= 0 {
             self.sequence = header.last_sequence() + 1;
-            let duplicate = self.log().check_sequence(&header);
+            let duplicate = self.log().producers().check_data(&header);
             let is_duplicate = matches!(duplicate, Ok(Sequence::Duplicate { base_offset, .. }) if base_offset == header.base_offset);
             prop_assert!(is_duplicate, "{:?}", duplicate);
         }

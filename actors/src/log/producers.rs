@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::records::batch::BatchHeader;
+use troupe_protocol::kafka::records::control::EndTxnMarker;
 
 use super::txn_index::AbortedTransaction;
 
@@ -99,6 +100,16 @@ impl Producer {
         }
     }
 
+    /// Tells whether a batch's sequence goes on where the last one ended: from 0 in a new epoch.
+    fn is_followed_by(&self, header: &BatchHeader) -> bool {
+        let expected = match self.last_sequence() {
+            _ if header.producer_epoch != self.epoch => 0,
+            i32::MAX => 0,
+            last => last + 1,
+        };
+        self.epoch == NONE || header.base_sequence == expected
+    }
+
     fn duplicate_of(&self, header: &BatchHeader) -> Option<&BatchMeta> {
         if self.epoch != header.producer_epoch {
             return None;
@@ -124,15 +135,6 @@ pub enum Sequence {
         /// Its largest timestamp.
         timestamp: i64,
     },
-}
-
-/// The end of a transaction, as a marker says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Marker {
-    /// Whether the transaction was committed.
-    pub commit: bool,
-    /// The epoch of the coordinator that wrote the marker.
-    pub coordinator_epoch: i32,
 }
 
 /// The producers of one log.
@@ -166,19 +168,23 @@ impl Producers {
         self.producers.is_empty()
     }
 
-    /// Judges a client's batch before it is appended.
+    /// Judges a batch of data before it is appended.
+    ///
+    /// A producer that is not known may start anywhere: its state may have expired. What a coordinator of this broker
+    /// writes in a producer's name has no sequence.
     ///
     /// # Errors
-    /// `InvalidProducerEpoch` for an epoch below the known one, `OutOfOrderSequenceNumber` for a gap or a step back.
-    /// A producer that is not known may start anywhere: its state may have expired.
-    pub fn check_sequence(&self, header: &BatchHeader) -> Result<Sequence, ErrorCode> {
-        if header.producer_id < 0 || header.attributes.is_control() {
+    /// `InvalidProducerEpoch` for an epoch below the known one, `OutOfOrderSequenceNumber` for a gap or a step back of
+    /// the sequence, `InvalidTxnState` for a batch outside of the transaction that its producer has open.
+    pub fn check_data(&self, header: &BatchHeader) -> Result<Sequence, ErrorCode> {
+        if header.producer_id < 0 {
             return Ok(Sequence::New);
         }
         let Some(producer) = self.producers.get(&header.producer_id) else {
             return Ok(Sequence::New);
         };
-        if let Some(batch) = producer.duplicate_of(header) {
+        let sequenced = header.base_sequence >= 0;
+        if sequenced && let Some(batch) = producer.duplicate_of(header) {
             return Ok(Sequence::Duplicate {
                 base_offset: batch.base_offset(),
                 last_offset: batch.last_offset,
@@ -188,31 +194,37 @@ impl Producers {
         if header.producer_epoch < producer.epoch {
             return Err(ErrorCode::InvalidProducerEpoch);
         }
-        let expected = match producer.last_sequence() {
-            _ if header.producer_epoch != producer.epoch => 0,
-            i32::MAX => 0,
-            last => last + 1,
-        };
-        if producer.epoch == NONE || header.base_sequence == expected {
-            Ok(Sequence::New)
-        } else {
-            Err(ErrorCode::OutOfOrderSequenceNumber)
+        if sequenced && !producer.is_followed_by(header) {
+            return Err(ErrorCode::OutOfOrderSequenceNumber);
         }
+        if producer.open_since.is_some() && !header.attributes.is_transactional() {
+            return Err(ErrorCode::InvalidTxnState);
+        }
+        Ok(Sequence::New)
     }
 
-    /// Judges a transaction marker before it is appended.
+    /// Judges a transaction marker before it is appended. With `newer_epoch` its epoch has to be newer than that of the
+    /// transaction's records (KIP-890); the marker of a transaction that is over already may come again.
     ///
     /// # Errors
     /// `InvalidProducerEpoch` for an older producer epoch, `TransactionCoordinatorFenced` for an older coordinator.
-    pub fn check_marker(&self, header: &BatchHeader, marker: Marker) -> Result<(), ErrorCode> {
-        match self.producers.get(&header.producer_id) {
-            Some(producer) if header.producer_epoch < producer.epoch => {
-                Err(ErrorCode::InvalidProducerEpoch)
-            }
-            Some(producer) if marker.coordinator_epoch < producer.coordinator_epoch => {
-                Err(ErrorCode::TransactionCoordinatorFenced)
-            }
-            _ => Ok(()),
+    pub fn check_marker(
+        &self,
+        header: &BatchHeader,
+        marker: EndTxnMarker,
+        newer_epoch: bool,
+    ) -> Result<(), ErrorCode> {
+        let Some(producer) = self.producers.get(&header.producer_id) else {
+            return Ok(());
+        };
+        let same_is_old = newer_epoch && producer.open_since.is_some();
+        let epoch = header.producer_epoch;
+        if epoch < producer.epoch || (same_is_old && epoch == producer.epoch) {
+            Err(ErrorCode::InvalidProducerEpoch)
+        } else if marker.coordinator_epoch < producer.coordinator_epoch {
+            Err(ErrorCode::TransactionCoordinatorFenced)
+        } else {
+            Ok(())
         }
     }
 
@@ -222,7 +234,7 @@ impl Producers {
     pub fn update(
         &mut self,
         header: &BatchHeader,
-        marker: Option<Marker>,
+        marker: Option<EndTxnMarker>,
     ) -> Option<AbortedTransaction> {
         if header.producer_id < 0 {
             return None;
@@ -247,7 +259,7 @@ impl Producers {
     fn end_transaction(
         &mut self,
         header: &BatchHeader,
-        marker: Marker,
+        marker: EndTxnMarker,
     ) -> Option<AbortedTransaction> {
         let producer = self
             .producers
@@ -348,13 +360,10 @@ mod tests {
     #[test]
     fn a_sequence_goes_on() {
         let producers = known(&[header(0, 0, 0, 3)]);
-        assert_eq!(
-            producers.check_sequence(&header(0, 3, 3, 1)),
-            Ok(Sequence::New)
-        );
+        assert_eq!(producers.check_data(&header(0, 3, 3, 1)), Ok(Sequence::New));
         for wrong in [1, 2, 4, 100] {
             assert_eq!(
-                producers.check_sequence(&header(0, wrong, 3, 1)),
+                producers.check_data(&header(0, wrong, 3, 1)),
                 Err(ErrorCode::OutOfOrderSequenceNumber)
             );
         }
@@ -363,15 +372,9 @@ mod tests {
     #[test]
     fn a_sequence_wraps() {
         let producers = known(&[header(0, i32::MAX - 1, 0, 2)]);
-        assert_eq!(
-            producers.check_sequence(&header(0, 0, 2, 1)),
-            Ok(Sequence::New)
-        );
+        assert_eq!(producers.check_data(&header(0, 0, 2, 1)), Ok(Sequence::New));
         let producers = known(&[header(0, i32::MAX, 0, 3)]);
-        assert_eq!(
-            producers.check_sequence(&header(0, 2, 3, 1)),
-            Ok(Sequence::New)
-        );
+        assert_eq!(producers.check_data(&header(0, 2, 3, 1)), Ok(Sequence::New));
     }
 
     #[test]
@@ -381,12 +384,12 @@ mod tests {
             .collect();
         let producers = known(&headers);
         assert_eq!(
-            producers.check_sequence(&headers[0]),
+            producers.check_data(&headers[0]),
             Err(ErrorCode::OutOfOrderSequenceNumber)
         );
         for header in &headers[1..] {
             assert_eq!(
-                producers.check_sequence(header),
+                producers.check_data(header),
                 Ok(Sequence::Duplicate {
                     base_offset: header.base_offset,
                     last_offset: header.base_offset + 1,
@@ -395,24 +398,21 @@ mod tests {
             );
         }
         // The same end and another start is another batch.
-        assert!(producers.check_sequence(&header(0, 11, 0, 1)).is_err());
+        assert!(producers.check_data(&header(0, 11, 0, 1)).is_err());
     }
 
     #[test]
     fn epochs_fence() {
         let mut producers = known(&[header(3, 0, 0, 3)]);
         assert_eq!(
-            producers.check_sequence(&header(2, 3, 3, 1)),
+            producers.check_data(&header(2, 3, 3, 1)),
             Err(ErrorCode::InvalidProducerEpoch)
         );
         assert_eq!(
-            producers.check_sequence(&header(4, 3, 3, 1)),
+            producers.check_data(&header(4, 3, 3, 1)),
             Err(ErrorCode::OutOfOrderSequenceNumber)
         );
-        assert_eq!(
-            producers.check_sequence(&header(4, 0, 3, 1)),
-            Ok(Sequence::New)
-        );
+        assert_eq!(producers.check_data(&header(4, 0, 3, 1)), Ok(Sequence::New));
         producers.update(&header(4, 0, 3, 1), None);
         assert_eq!(
             producers.get(9).unwrap().batches().len(),
@@ -427,7 +427,7 @@ mod tests {
         producers.expire(producers.get(9).unwrap().last_timestamp + 10, 10);
         assert!(producers.is_empty());
         assert_eq!(
-            producers.check_sequence(&header(0, 77, 3, 1)),
+            producers.check_data(&header(0, 77, 3, 1)),
             Ok(Sequence::New)
         );
     }
@@ -452,7 +452,7 @@ mod tests {
         assert_eq!(producers.first_unstable_offset(13), Some(10));
         producers.expire(i64::MAX, 1);
         assert_eq!(producers.len(), 2, "an open transaction does not expire");
-        let abort = Marker {
+        let abort = EndTxnMarker {
             commit: false,
             coordinator_epoch: 5,
         };
@@ -470,15 +470,15 @@ mod tests {
             "its marker is not below the high watermark"
         );
         assert_eq!(producers.first_unstable_offset(14), Some(11));
-        let older = Marker {
+        let older = EndTxnMarker {
             commit: true,
             coordinator_epoch: 4,
         };
         assert_eq!(
-            producers.check_marker(&transactional(1, 14, true), older),
+            producers.check_marker(&transactional(1, 14, true), older, false),
             Err(ErrorCode::TransactionCoordinatorFenced)
         );
-        let commit = Marker {
+        let commit = EndTxnMarker {
             commit: true,
             coordinator_epoch: 5,
         };
@@ -492,5 +492,66 @@ mod tests {
             "nothing to end"
         );
         assert_eq!(producers.first_unstable_offset(15), None);
+    }
+
+    #[test]
+    fn an_open_transaction_takes_nothing_from_outside() {
+        let mut producers = Producers::default();
+        let plain = |sequence| header(0, sequence, 11, 1);
+        producers.update(&transactional(9, 10, false), None);
+        assert_eq!(
+            producers.check_data(&plain(1)),
+            Err(ErrorCode::InvalidTxnState)
+        );
+        producers.update(&transactional(9, 11, true), Some(COMMIT));
+        assert_eq!(producers.check_data(&plain(1)), Ok(Sequence::New));
+    }
+
+    #[test]
+    fn what_a_coordinator_writes_has_an_epoch_and_no_sequence() {
+        let producers = known(&[header(3, 7, 0, 3)]);
+        let written = |epoch| producers.check_data(&header(epoch, -1, 3, 1));
+        assert_eq!(written(3), Ok(Sequence::New));
+        assert_eq!(written(4), Ok(Sequence::New));
+        assert_eq!(written(2), Err(ErrorCode::InvalidProducerEpoch));
+    }
+
+    const COMMIT: EndTxnMarker = EndTxnMarker {
+        commit: true,
+        coordinator_epoch: 5,
+    };
+
+    #[test]
+    fn a_newer_epoch_may_be_demanded_of_a_marker() {
+        let marker = |epoch| {
+            batch_header(&BatchSpec {
+                producer: Some((9, epoch, -1)),
+                transactional: true,
+                control: true,
+                ..BatchSpec::default()
+            })
+        };
+        let mut producers = Producers::default();
+        producers.update(&transactional(9, 10, false), None);
+        let check = |producers: &Producers, epoch, newer| {
+            producers.check_marker(&marker(epoch), COMMIT, newer)
+        };
+        assert_eq!(check(&producers, 0, false), Ok(()));
+        assert_eq!(
+            check(&producers, 0, true),
+            Err(ErrorCode::InvalidProducerEpoch)
+        );
+        assert_eq!(check(&producers, 1, true), Ok(()));
+        producers.update(&marker(1), Some(COMMIT));
+        assert_eq!(check(&producers, 1, true), Ok(()), "it comes again");
+        assert_eq!(
+            check(&producers, 0, false),
+            Err(ErrorCode::InvalidProducerEpoch)
+        );
+        // The first batch of the next transaction starts over.
+        assert_eq!(
+            producers.check_data(&header(1, 0, 12, 1)),
+            Ok(Sequence::New)
+        );
     }
 }

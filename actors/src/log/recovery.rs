@@ -6,10 +6,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use troupe_protocol::kafka::records::control::EndTxnMarker;
+
 use super::config::LogConfig;
 use super::epochs::LeaderEpochs;
 use super::names::{self, FileKind};
-use super::producers::{Marker, Producers};
+use super::producers::Producers;
 use super::scan::{Scan, Scanned};
 use super::segment::Segment;
 use super::{Log, MARKER_BYTES_MAX, read_marker, snapshots, txn_index};
@@ -418,7 +420,7 @@ impl Log {
     }
 }
 
-fn marker_at(segment: &Segment, position: u64, size: usize) -> io::Result<Option<Marker>> {
+fn marker_at(segment: &Segment, position: u64, size: usize) -> io::Result<Option<EndTxnMarker>> {
     if size > MARKER_BYTES_MAX {
         return Ok(None);
     }

@@ -17,6 +17,7 @@ use super::handle::{Identity, PartitionHandle};
 use super::messages::{
     Append, BecomeLeader, Close, Delete, DeleteRecords, Describe, DescribeProducers,
     EpochEndOffset, Flush, ListOffset, ListSegmentOffsets, Maintain, Progress, Read, UpdateConfig,
+    WriteMarker,
 };
 use super::replica::{LogBounds, Replica};
 use super::waiters::Waiters;
@@ -298,6 +299,7 @@ macro_rules! handlers {
 
 handlers! {
     Append => append,
+    WriteMarker => write_marker,
     Read => read,
     ListOffset => list_offset,
     ListSegmentOffsets => list_segment_offsets,

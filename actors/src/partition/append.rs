@@ -1,14 +1,17 @@
-//! Appending a batch, and when its producer is told.
+//! Appending a batch of records or a transaction marker, and when its producer is told.
 
 use actix::Context;
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::records::batch::{BatchHeader, assign_offset, set_log_append_time};
 
-use super::messages::{Acks, Append, Appended};
+use super::messages::{Acks, Append, Appended, WriteMarker};
 use super::waiters::Waiter;
-use super::{Answer, Partition};
+use super::{Answer, Partition, Reply};
 use crate::config::TimestampType;
 use crate::log::producers::Sequence;
+
+/// The first version of the transaction protocol in which each transaction ends with a new epoch.
+const FIRST_WITH_NEWER_EPOCH: i16 = 2;
 
 /// A batch that is in the log.
 struct Written {
@@ -22,7 +25,7 @@ struct Written {
 }
 
 impl Partition {
-    /// Appends a batch. Progress is published before the producer hears of it, so that it can read its own write.
+    /// Appends a batch of records.
     pub(super) fn append(&mut self, append: Append, ctx: &mut Context<Self>) {
         let Append {
             mut batch,
@@ -31,7 +34,25 @@ impl Partition {
             origin: _,
             reply,
         } = append;
-        let written = match self.write(&mut batch, header, acks) {
+        let written = self.write_data(&mut batch, header, acks);
+        self.conclude(written, acks, reply, ctx);
+    }
+
+    /// Ends a transaction.
+    pub(super) fn write_marker(&mut self, message: WriteMarker, ctx: &mut Context<Self>) {
+        let written = self.write_control(&message);
+        self.conclude(written, Acks::All, message.reply, ctx);
+    }
+
+    /// Publishes what was written before the producer hears of it, so that it can read its own write.
+    fn conclude(
+        &mut self,
+        written: Answer<Written>,
+        acks: Acks,
+        reply: Reply<Appended>,
+        ctx: &mut Context<Self>,
+    ) {
+        let written = match written {
             Ok(written) => written,
             Err(error) => {
                 let _ = reply.send(Err(error));
@@ -67,14 +88,34 @@ impl Partition {
         }
     }
 
-    fn write(&mut self, batch: &mut [u8], header: BatchHeader, acks: Acks) -> Answer<Written> {
+    fn write_data(&mut self, batch: &mut [u8], header: BatchHeader, acks: Acks) -> Answer<Written> {
         self.replica.check_append(acks)?;
         if u64::try_from(header.size).unwrap_or(u64::MAX) > self.config.segment_bytes {
             return Err(ErrorCode::RecordListTooLarge);
         }
-        if let Some(duplicate) = self.find_duplicate(&header)? {
-            return Ok(duplicate);
+        match self.find_duplicate(&header)? {
+            Some(duplicate) => Ok(duplicate),
+            None => self.write(batch, header),
         }
+    }
+
+    fn write_control(&mut self, message: &WriteMarker) -> Answer<Written> {
+        self.replica.check_append(Acks::All)?;
+        let (id, epoch) = (message.producer_id, message.producer_epoch);
+        let now_ms = self.surroundings.clock.now_ms();
+        let built = message.marker.batch(id, epoch, now_ms);
+        let built =
+            built.and_then(|batch| BatchHeader::parse(&batch).map(|header| (batch, header)));
+        let Ok((mut batch, header)) = built else {
+            return Err(ErrorCode::UnknownServerError);
+        };
+        let newer_epoch = message.transaction_version >= FIRST_WITH_NEWER_EPOCH;
+        let producers = self.log()?.producers();
+        producers.check_marker(&header, message.marker, newer_epoch)?;
+        self.write(&mut batch, header)
+    }
+
+    fn write(&mut self, batch: &mut [u8], header: BatchHeader) -> Answer<Written> {
         let now_ms = self.surroundings.clock.now_ms();
         let (header, log_append_time_ms) = self.stamp(batch, header, now_ms);
         let log = self.log()?;
@@ -107,7 +148,7 @@ impl Partition {
             base_offset,
             last_offset,
             timestamp,
-        } = log.check_sequence(header)?
+        } = log.producers().check_data(header)?
         else {
             return Ok(None);
         };

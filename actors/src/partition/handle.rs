@@ -10,9 +10,10 @@ use actix::prelude::SendError;
 use actix::{Actor, Addr, Handler, Message};
 use tokio::sync::{oneshot, watch};
 use troupe_protocol::kafka::errors::ErrorCode;
+use troupe_protocol::kafka::records::control::EndTxnMarker;
 use uuid::Uuid;
 
-use super::messages::Progress;
+use super::messages::{Progress, WriteMarker};
 use super::{Answer, Partition, Reply, TopicPartition};
 
 /// Names a replica and where it lives; the same for as long as it exists.
@@ -122,6 +123,27 @@ impl PartitionHandle {
         let (reply, answer) = oneshot::channel();
         self.send(build(reply)).await?;
         answer.await.unwrap_or(Err(ErrorCode::KafkaStorageError))
+    }
+
+    /// Ends a transaction of a producer here; see [`WriteMarker`].
+    ///
+    /// # Errors
+    /// Those of [`WriteMarker`] and of [`ask`](Self::ask).
+    pub async fn write_marker(
+        &self,
+        producer_id: i64,
+        producer_epoch: i16,
+        transaction_version: i16,
+        marker: EndTxnMarker,
+    ) -> Answer<()> {
+        let build = |reply| WriteMarker {
+            producer_id,
+            producer_epoch,
+            transaction_version,
+            marker,
+            reply,
+        };
+        self.ask(build).await.map(|_| ())
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use tokio::sync::oneshot;
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::records::batch::BatchHeader;
+use troupe_protocol::kafka::records::control::EndTxnMarker;
 
 use super::Reply;
 use crate::config::TopicConfig;
@@ -68,6 +69,26 @@ pub struct Append {
     pub acks: Acks,
     /// Who asks.
     pub origin: Origin,
+    /// The answer.
+    pub reply: Reply<Appended>,
+}
+
+/// Ends a transaction of a producer with a control batch; answered when all in-sync replicas have it.
+///
+/// Coordinators repeat markers whose answer they missed: a second one ends nothing and does no harm. The answer is
+/// INVALID_PRODUCER_EPOCH for an older epoch than that of the records, TRANSACTION_COORDINATOR_FENCED for an older
+/// coordinator than that of the last marker, or what an append with acks=all can fail with.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct WriteMarker {
+    /// Whose transaction.
+    pub producer_id: i64,
+    /// The epoch in which it ends.
+    pub producer_epoch: i16,
+    /// The version of the transaction protocol: from 2 on the epoch has to be newer than that of the records (KIP-890).
+    pub transaction_version: i16,
+    /// What the marker says.
+    pub marker: EndTxnMarker,
     /// The answer.
     pub reply: Reply<Appended>,
 }

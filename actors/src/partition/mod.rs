@@ -15,6 +15,8 @@ mod replica;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transaction_tests;
 mod upkeep;
 mod waiters;
 

@@ -114,6 +114,18 @@ pub(crate) fn batch(
     if let Some((id, epoch, sequence)) = producer {
         builder = builder.producer(id, epoch, sequence);
     }
+    fill(builder, values, timestamp)
+}
+
+/// Builds a batch of one value in a transaction.
+pub(crate) fn transactional(value: &str, (id, epoch, sequence): (i64, i16, i32)) -> BytesMut {
+    let builder = BatchBuilder::new()
+        .producer(id, epoch, sequence)
+        .transactional(true);
+    fill(builder, &[value], 1)
+}
+
+fn fill(mut builder: BatchBuilder, values: &[&str], timestamp: i64) -> BytesMut {
     for (number, value) in (0..).zip(values) {
         let record = Record {
             offset: number,

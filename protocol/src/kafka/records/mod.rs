@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod builder;
 pub mod compress;
+pub mod control;
 pub mod record;
 mod stream;
 pub mod validate;
