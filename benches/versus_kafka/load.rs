@@ -10,7 +10,16 @@ use crate::support::clients::{assign_from_beginning, consumer};
 use crate::support::java::Kafka;
 use crate::support::process::{HANG_GUARD, Process};
 
-const PERFORMANCE: &str = "org.apache.kafka.tools.ProducerPerformance";
+const PRODUCER: &str = "org.apache.kafka.tools.ProducerPerformance";
+const CONSUMER: &str = "org.apache.kafka.tools.ConsumerPerformance";
+/// The virtual machine's options of Kafka's own scripts.
+const OPTIONS: [&str; 5] = [
+    "-Xmx512M",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+];
 
 /// Produces with kafka-producer-perf-test and returns its records per second.
 pub(crate) fn produce(
@@ -21,15 +30,7 @@ pub(crate) fn produce(
     records: usize,
     acks: &str,
 ) -> f64 {
-    // As kafka-producer-perf-test.sh starts it.
-    let options = [
-        "-Xmx512M",
-        "-server",
-        "-XX:+UseG1GC",
-        "-XX:MaxGCPauseMillis=20",
-        "-XX:InitiatingHeapOccupancyPercent=35",
-    ];
-    let mut command = kafka.command_with(PERFORMANCE, &options, "log4j.properties");
+    let mut command = kafka.command_with(PRODUCER, &OPTIONS, "log4j.properties");
     command.args(["--topic", topic, "--throughput", "-1"]);
     command.args([
         "--num-records",
@@ -42,7 +43,7 @@ pub(crate) fn produce(
         &format!("bootstrap.servers={}", side.server().bootstrap()),
     ]);
     command.arg(format!("acks={acks}"));
-    let said = Process::spawn(PERFORMANCE, command)
+    let said = Process::spawn(PRODUCER, command)
         .finish()
         .succeeded()
         .stdout();
@@ -60,6 +61,34 @@ pub(crate) fn produce(
         .and_then(|text| text.split(' ').next())
         .and_then(|text| text.parse().ok());
     rate.expect("records per second")
+}
+
+/// Consumes with kafka-consumer-perf-test, a member of a new group, and returns its records per second of fetching.
+pub(crate) fn consume_in_group(
+    kafka: &Kafka,
+    side: &Side,
+    topic: &str,
+    group: &str,
+    records: usize,
+) -> f64 {
+    let mut command = kafka.command_with(CONSUMER, &OPTIONS, "log4j.properties");
+    command.args(["--bootstrap-server", &side.server().bootstrap()]);
+    command.args(["--topic", topic, "--group", group]);
+    command.args(["--messages", &records.to_string(), "--timeout", "60000"]);
+    let said = Process::spawn(CONSUMER, command)
+        .finish()
+        .succeeded()
+        .stdout();
+    let last = said.lines().last().expect("a line of results");
+    // start.time, end.time, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec, rebalance.time.ms,
+    // fetch.time.ms, fetch.MB.sec, fetch.nMsg.sec
+    let columns: Vec<&str> = last.split(", ").collect();
+    assert_eq!(columns.len(), 10, "{said}");
+    assert!(
+        columns[4].parse::<usize>().expect("a count") >= records,
+        "{said}"
+    );
+    columns[9].trim().parse().expect("records per second")
 }
 
 /// Reads the whole of a topic's only partition some times over and returns the records per second.

@@ -13,6 +13,8 @@
 mod support;
 
 mod floor;
+mod groups;
+mod latency;
 mod load;
 mod measure;
 mod report;
@@ -37,6 +39,14 @@ struct Plan {
     passes: usize,
     /// How often each side is started for the time to its first acknowledgement.
     starts: usize,
+    /// Seconds of a latency measure.
+    latency_seconds: u32,
+    /// Commits of each of the groups that commit at a time.
+    commits: usize,
+    /// Groups, and members of each, that live side by side.
+    groups: (usize, usize),
+    /// Heartbeats of each member.
+    heartbeats: u32,
 }
 
 const FULL: Plan = Plan {
@@ -44,12 +54,20 @@ const FULL: Plan = Plan {
     records: [(100, 3_000_000), (1000, 600_000)],
     passes: 4,
     starts: 5,
+    latency_seconds: 10,
+    commits: 5_000,
+    groups: (1_000, 5),
+    heartbeats: 10,
 };
 const QUICK: Plan = Plan {
     rounds: 1,
     records: [(100, 1_000_000), (1000, 200_000)],
     passes: 3,
     starts: 2,
+    latency_seconds: 5,
+    commits: 1_000,
+    groups: (100, 5),
+    heartbeats: 3,
 };
 
 /// The sides in the order in which they take turns.
@@ -74,53 +92,24 @@ fn main() -> ExitCode {
 
 fn compare(plan: Plan, write: bool) {
     let kafka = Kafka::find(Release::V3_9).expect("tests/java/fetch has made the class paths");
+    groups::raise_file_limit();
     let mut measures = Measures::default();
-    for round in 0..plan.starts {
-        for kind in KINDS {
-            measures.add("start", kind, side::first_acknowledgement(kind));
-            println!("start {} of {} on {kind:?}", round + 1, plan.starts);
-        }
-    }
+    starts(&mut measures, plan);
+    members(&mut measures, plan);
 
     let sides = KINDS.map(Side::start);
     for side in &sides {
         measures.add("idle", side.kind(), side.idle_memory_mb());
     }
-    // What is read later also warms both brokers up.
-    for (size, records) in plan.records {
-        for side in &sides {
-            side.create(&format!("read-{size}"));
-            load::produce(&kafka, side, &format!("read-{size}"), size, records, "1");
-            println!(
-                "warmed {:?} with {records} records of {size} B",
-                side.kind()
-            );
-        }
-    }
-    for round in 0..plan.rounds {
-        for (size, records) in plan.records {
-            for acks in ["1", "all"] {
-                for side in &sides {
-                    produce(&kafka, &mut measures, side, round, size, records, acks);
-                }
-            }
-        }
-    }
-    for (size, records) in plan.records {
-        for side in &sides {
-            load::consume(side, &format!("read-{size}"), records, 1);
-        }
-        for round in 0..plan.rounds {
-            for side in &sides {
-                fetch(&mut measures, side, round, size, records, plan.passes);
-            }
-        }
-    }
+    produces(&kafka, &mut measures, &sides, plan);
+    fetches(&kafka, &mut measures, &sides, plan);
+    latencies(&mut measures, &sides, plan);
+    commits(&mut measures, &sides, plan);
     for side in &sides {
         measures.add("loaded", side.kind(), side.peak_memory_mb());
     }
     for (size, _) in plan.records {
-        let batches = sides[0].batches(&format!("read-{size}"));
+        let batches = sides[0].batches(&read_topic(size));
         for round in 0..plan.rounds {
             floors(&mut measures, round, size, &batches, plan);
         }
@@ -134,6 +123,124 @@ fn compare(plan: Plan, write: bool) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, page).unwrap();
         println!("written to {}", path.display());
+    }
+}
+
+/// The topic of records of a size that are only read.
+fn read_topic(size: usize) -> String {
+    format!("read-{size}")
+}
+
+fn starts(measures: &mut Measures, plan: Plan) {
+    for round in 0..plan.starts {
+        for kind in KINDS {
+            measures.add("start", kind, side::first_acknowledgement(kind));
+            println!("start {} of {} on {kind:?}", round + 1, plan.starts);
+        }
+    }
+}
+
+/// On brokers of their own, so that the memory is that of the members.
+fn members(measures: &mut Measures, plan: Plan) {
+    let (groups, each) = plan.groups;
+    for kind in KINDS {
+        let side = Side::start(kind);
+        let idle = side.idle_memory_mb();
+        let before = side.cpu_seconds();
+        let mut members = groups::Members::join(&side, groups, each);
+        let joined = side.cpu_seconds();
+        members.live(plan.heartbeats);
+        let lived = side.cpu_seconds();
+        let memory = side.memory_mb();
+        let heartbeats = (groups * each) as f64 * f64::from(plan.heartbeats);
+        let heartbeat = (lived - joined) * 1e6 / heartbeats;
+        measures.add("members memory", kind, memory);
+        measures.add("members join", kind, joined - before);
+        measures.add("members heartbeat", kind, heartbeat);
+        println!(
+            "{groups} groups of {each} on {kind:?}: {idle:.1} MB before, {memory:.1} MB with them, joined with {:.2} CPU s, \
+             {heartbeat:.1} CPU us a heartbeat",
+            joined - before
+        );
+    }
+}
+
+fn produces(kafka: &Kafka, measures: &mut Measures, sides: &[Side], plan: Plan) {
+    // What is read later also warms both brokers up.
+    for (size, records) in plan.records {
+        for side in sides {
+            side.create(&read_topic(size));
+            load::produce(kafka, side, &read_topic(size), size, records, "1");
+            println!(
+                "warmed {:?} with {records} records of {size} B",
+                side.kind()
+            );
+        }
+    }
+    for round in 0..plan.rounds {
+        for (size, records) in plan.records {
+            for acks in ["1", "all"] {
+                for side in sides {
+                    produce(kafka, measures, side, round, size, records, acks);
+                }
+            }
+        }
+    }
+}
+
+fn fetches(kafka: &Kafka, measures: &mut Measures, sides: &[Side], plan: Plan) {
+    for (size, records) in plan.records {
+        for side in sides {
+            load::consume(side, &read_topic(size), records, 1);
+        }
+        for round in 0..plan.rounds {
+            for side in sides {
+                fetch(measures, side, round, size, records, plan.passes);
+            }
+        }
+        for round in 0..plan.rounds {
+            for side in sides {
+                let group = format!("performance-{size}-{round}");
+                let rate = load::consume_in_group(kafka, side, &read_topic(size), &group, records);
+                measures.add(&format!("group fetch {size} rate"), side.kind(), rate);
+                println!(
+                    "group fetch {size} B round {round} on {:?}: {rate:.0} records/s",
+                    side.kind()
+                );
+            }
+        }
+    }
+}
+
+fn latencies(measures: &mut Measures, sides: &[Side], plan: Plan) {
+    for side in sides {
+        side.create("latency");
+    }
+    for round in 0..plan.rounds {
+        for side in sides {
+            let taken = latency::measure(side, "latency", plan.latency_seconds);
+            let kind = side.kind();
+            measures.add("latency p50", kind, taken.median);
+            measures.add("latency p99", kind, taken.p99);
+            measures.add("latency p99.9", kind, taken.p999);
+            println!(
+                "latency round {round} on {kind:?}: p50 {:.0}, p99 {:.0}, p99.9 {:.0} us",
+                taken.median, taken.p99, taken.p999
+            );
+        }
+    }
+}
+
+fn commits(measures: &mut Measures, sides: &[Side], plan: Plan) {
+    for round in 0..plan.rounds {
+        for side in sides {
+            let rate = groups::commits_per_second(side, "latency", plan.commits);
+            measures.add("commits", side.kind(), rate);
+            println!(
+                "commits round {round} on {:?}: {rate:.0} a second",
+                side.kind()
+            );
+        }
     }
 }
 
@@ -171,7 +278,7 @@ fn fetch(
     passes: usize,
 ) {
     let before = side.cpu_seconds();
-    let rate = load::consume(side, &format!("read-{size}"), records, passes);
+    let rate = load::consume(side, &read_topic(size), records, passes);
     let cpu = (side.cpu_seconds() - before) / gigabytes(size, records * passes);
     measures.add(&format!("fetch {size} rate"), side.kind(), rate);
     measures.add(&format!("fetch {size} cpu"), side.kind(), cpu);

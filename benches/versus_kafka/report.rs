@@ -55,105 +55,12 @@ fn first_line(program: &str, arguments: &[&str]) -> String {
 /// Writes the page in Markdown.
 pub(crate) fn page(measures: &Measures, machine: &Machine) -> String {
     let mut page = String::from(HEAD);
-    page.push_str("\n## Throughput\n\n");
-    page.push_str(
-        "| records/s | Troupe | Kafka 3.9.1 | Troupe / Kafka |\n| --- | --- | --- | --- |\n",
-    );
-    for size in [100, 1000] {
-        for acks in ["1", "all"] {
-            let name = format!("produce {size} {acks} rate");
-            row(
-                &mut page,
-                measures,
-                &format!("produce, {size} B, acks={acks}"),
-                &name,
-                None,
-                0,
-            );
-        }
-    }
-    for size in [100, 1000] {
-        row(
-            &mut page,
-            measures,
-            &format!("fetch, {size} B"),
-            &format!("fetch {size} rate"),
-            None,
-            0,
-        );
-    }
-
-    page.push_str("\n## Broker CPU\n\n| CPU s/GB | Troupe | Kafka 3.9.1 | Troupe / Kafka | floor | Troupe / floor |\n");
-    page.push_str("| --- | --- | --- | --- | --- | --- |\n");
-    for size in [100, 1000] {
-        for acks in ["1", "all"] {
-            let name = format!("produce {size} {acks} cpu");
-            let floor = format!("produce {size}");
-            row(
-                &mut page,
-                measures,
-                &format!("produce, {size} B, acks={acks}"),
-                &name,
-                Some(&floor),
-                2,
-            );
-        }
-    }
-    for size in [100, 1000] {
-        let (name, floor) = (format!("fetch {size} cpu"), format!("fetch {size}"));
-        row(
-            &mut page,
-            measures,
-            &format!("fetch, {size} B"),
-            &name,
-            Some(&floor),
-            2,
-        );
-    }
-
-    page.push_str("\n## Memory and start\n\n| | Troupe | Kafka 3.9.1 | Troupe / Kafka |\n| --- | --- | --- | --- |\n");
-    row(
-        &mut page,
-        measures,
-        "resident memory, idle, MB",
-        "idle",
-        None,
-        1,
-    );
-    row(
-        &mut page,
-        measures,
-        "resident memory, peak under this load, MB",
-        "loaded",
-        None,
-        1,
-    );
-    row(
-        &mut page,
-        measures,
-        "start to first acknowledged record, s",
-        "start",
-        None,
-        3,
-    );
-
-    page.push_str(
-        "\n## Batches\n\n| mean bytes of a batch | Troupe | Kafka 3.9.1 | Troupe / Kafka |\n",
-    );
-    page.push_str("| --- | --- | --- | --- |\n");
-    for size in [100, 1000] {
-        for acks in ["1", "all"] {
-            let name = format!("produce {size} {acks} batch");
-            row(
-                &mut page,
-                measures,
-                &format!("produce, {size} B, acks={acks}"),
-                &name,
-                None,
-                0,
-            );
-        }
-    }
+    throughput(&mut page, measures);
+    broker_cpu(&mut page, measures);
+    latency(&mut page, measures);
+    groups(&mut page, measures);
+    memory_and_start(&mut page, measures);
+    batches(&mut page, measures);
     page.push_str(EXPLANATION);
     for line in &machine.lines {
         let _ = writeln!(page, "- {line}");
@@ -161,30 +68,138 @@ pub(crate) fn page(measures: &Measures, machine: &Machine) -> String {
     page
 }
 
-fn row(
-    page: &mut String,
-    measures: &Measures,
-    label: &str,
-    name: &str,
-    floor: Option<&str>,
-    digits: usize,
-) {
-    let (Some(troupe), Some(kafka)) = (measures.of(name, "troupe"), measures.of(name, "kafka"))
-    else {
-        return;
-    };
-    let ratio = troupe.median / kafka.median;
-    let _ = write!(
-        page,
-        "| {label} | {} | {} | {ratio:.3} |",
-        show(troupe, digits),
-        show(kafka, digits)
-    );
-    if let Some(floor) = floor.and_then(|floor| measures.of(floor, "floor")) {
-        let ratio = troupe.median / floor.median;
-        let _ = write!(page, " {} | {ratio:.2} |", show(floor, digits));
+/// The sizes of values and the acknowledgements that produces are measured with.
+const PRODUCES: [(usize, &str); 4] = [(100, "1"), (100, "all"), (1000, "1"), (1000, "all")];
+/// The sizes of values that fetches are measured with.
+const FETCHES: [usize; 2] = [100, 1000];
+
+fn throughput(page: &mut String, measures: &Measures) {
+    let mut table = Table::new(page, measures, "Throughput", "records/s");
+    for (size, acks) in PRODUCES {
+        let label = format!("produce, {size} B, acks={acks}");
+        table.row(&label, &format!("produce {size} {acks} rate"), 0);
     }
-    page.push('\n');
+    for size in FETCHES {
+        table.row(
+            &format!("fetch, {size} B"),
+            &format!("fetch {size} rate"),
+            0,
+        );
+    }
+    for size in FETCHES {
+        let label = format!("kafka-consumer-perf-test, {size} B");
+        table.row(&label, &format!("group fetch {size} rate"), 0);
+    }
+}
+
+fn broker_cpu(page: &mut String, measures: &Measures) {
+    let mut table = Table::with_floor(page, measures, "Broker CPU", "CPU s/GB");
+    for (size, acks) in PRODUCES {
+        let label = format!("produce, {size} B, acks={acks}");
+        let name = format!("produce {size} {acks} cpu");
+        table.row_with_floor(&label, &name, &format!("produce {size}"), 2);
+    }
+    for size in FETCHES {
+        let label = format!("fetch, {size} B");
+        let name = format!("fetch {size} cpu");
+        table.row_with_floor(&label, &name, &format!("fetch {size}"), 2);
+    }
+}
+
+fn latency(page: &mut String, measures: &Measures) {
+    let unit = format!("µs, at {} records/s", crate::latency::RATE);
+    let mut table = Table::new(page, measures, "Latency from producer to consumer", &unit);
+    for part in ["p50", "p99", "p99.9"] {
+        table.row(part, &format!("latency {part}"), 0);
+    }
+}
+
+fn groups(page: &mut String, measures: &Measures) {
+    let mut table = Table::new(page, measures, "Groups", "");
+    table.row("commits/s", "commits", 0);
+    table.row(
+        "resident memory with 5,000 members, MB",
+        "members memory",
+        1,
+    );
+    table.row("their joining, CPU s", "members join", 2);
+    table.row("a heartbeat, CPU µs", "members heartbeat", 1);
+}
+
+fn memory_and_start(page: &mut String, measures: &Measures) {
+    let mut table = Table::new(page, measures, "Memory and start", "");
+    table.row("resident memory, idle, MB", "idle", 1);
+    table.row("resident memory, peak under this load, MB", "loaded", 1);
+    table.row("start to first acknowledged record, s", "start", 3);
+}
+
+fn batches(page: &mut String, measures: &Measures) {
+    let mut table = Table::new(page, measures, "Batches", "mean bytes of a batch");
+    for (size, acks) in PRODUCES {
+        let label = format!("produce, {size} B, acks={acks}");
+        table.row(&label, &format!("produce {size} {acks} batch"), 0);
+    }
+}
+
+/// A table of the page under construction.
+struct Table<'a> {
+    page: &'a mut String,
+    measures: &'a Measures,
+}
+
+impl<'a> Table<'a> {
+    fn new(page: &'a mut String, measures: &'a Measures, heading: &str, unit: &str) -> Table<'a> {
+        let _ = writeln!(
+            page,
+            "\n## {heading}\n\n| {unit} | Troupe | Kafka 3.9.1 | Troupe / Kafka |\n| --- | --- | --- | --- |"
+        );
+        Table { page, measures }
+    }
+
+    fn with_floor(
+        page: &'a mut String,
+        measures: &'a Measures,
+        heading: &str,
+        unit: &str,
+    ) -> Table<'a> {
+        let _ = writeln!(
+            page,
+            "\n## {heading}\n\n| {unit} | Troupe | Kafka 3.9.1 | Troupe / Kafka | floor | Troupe / floor |\n\
+             | --- | --- | --- | --- | --- | --- |"
+        );
+        Table { page, measures }
+    }
+
+    fn row(&mut self, label: &str, name: &str, digits: usize) {
+        if self.sides(label, name, digits).is_some() {
+            self.page.push('\n');
+        }
+    }
+
+    fn row_with_floor(&mut self, label: &str, name: &str, floor: &str, digits: usize) {
+        let Some(troupe) = self.sides(label, name, digits) else {
+            return;
+        };
+        if let Some(floor) = self.measures.of(floor, "floor") {
+            let ratio = troupe.median / floor.median;
+            let _ = write!(self.page, " {} | {ratio:.2} |", show(floor, digits));
+        }
+        self.page.push('\n');
+    }
+
+    /// Writes what both sides reached, where both were measured, and returns Troupe's.
+    fn sides(&mut self, label: &str, name: &str, digits: usize) -> Option<Spread> {
+        let troupe = self.measures.of(name, "troupe")?;
+        let kafka = self.measures.of(name, "kafka")?;
+        let ratio = troupe.median / kafka.median;
+        let _ = write!(
+            self.page,
+            "| {label} | {} | {} | {ratio:.3} |",
+            show(troupe, digits),
+            show(kafka, digits)
+        );
+        Some(troupe)
+    }
 }
 
 /// The median, with the least and the most where there is more than one value.
@@ -218,6 +233,14 @@ const EXPLANATION: &str = "
 - Produce is `org.apache.kafka.tools.ProducerPerformance` of 3.9.1 with its defaults, on a topic of one partition. It is one
   Java process on the same cores, so where both brokers wait for it their rates are alike, and CPU tells them apart.
 - Fetch is librdkafka in one process, reading one partition from its first record out of the page cache.
+- kafka-consumer-perf-test is `org.apache.kafka.tools.ConsumerPerformance` of 3.9.1 with its defaults, in a group of its own;
+  its rate while fetching.
+- Latency is from just before librdkafka is given a record of 100 B (acks=all, `linger.ms=0`) until the consumer in the same
+  process has it.
+- Commits are OffsetCommit requests for one partition each, of eight groups on a connection each, every one waiting for its
+  answer.
+- The members are 1,000 groups of 5, each member on a connection of its own with a heartbeat every three seconds, on brokers
+  that did nothing before.
 - CPU is user and system time of the broker's processes from `/proc/PID/stat`, by GB (10^9 bytes) of record values. The
   kernel's work for the broker's sockets and files is in it; writing dirty pages back is not, on either side.
 - The floor is a process that does only what cannot be left out, with as many bytes in batches of the same mean size as Troupe

@@ -48,6 +48,11 @@ impl Side {
     /// The resident memory of all processes of this side, a while after anything happened.
     pub(crate) fn idle_memory_mb(&self) -> f64 {
         std::thread::sleep(Duration::from_secs(5));
+        self.memory_mb()
+    }
+
+    /// The resident memory of all processes of this side now.
+    pub(crate) fn memory_mb(&self) -> f64 {
         self.server
             .process_ids()
             .into_iter()
@@ -121,7 +126,9 @@ fn walk(log: &std::path::Path, count: &mut usize, records: &mut usize) -> u64 {
 }
 
 fn start(kind: Kind) -> Server {
-    Server::with().kind(kind).production().start()
+    let options = Server::with().kind(kind).production();
+    // The default, where the harness has less for its small tests.
+    options.set("offsets.topic.num.partitions", 50).start()
 }
 
 /// The seconds from the start of a broker on an empty directory to its first acknowledged record.
