@@ -1,6 +1,7 @@
 //! A client for requests and their answers, one at a time, for the administrative tools.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::time::Duration;
 
@@ -73,29 +74,32 @@ impl ClientError {
 pub(crate) struct Connection {
     address: String,
     stream: TcpStream,
+    timeout: Duration,
     correlation_id: i32,
     versions: BTreeMap<i16, (i16, i16)>,
 }
 
 impl Connection {
-    /// Connects to `host:port` and asks which versions the broker has.
-    pub(crate) async fn connect(address: &str) -> Result<Self, ClientError> {
+    /// Connects to `host:port` and asks which versions the broker has. An answer may take as long as `timeout`.
+    async fn connect(address: &str, call_timeout: Duration) -> Result<Self, ClientError> {
         let has_port = address
             .rsplit_once(':')
             .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         if !has_port {
             return Err(ClientError::Address(address.to_owned()));
         }
-        let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        let limit = CONNECT_TIMEOUT.min(call_timeout);
+        let stream = match timeout(limit, TcpStream::connect(address)).await {
             Ok(connected) => {
                 connected.map_err(|error| ClientError::Connect(address.to_owned(), error))?
             }
-            Err(_) => return Err(ClientError::Timeout(address.to_owned(), CONNECT_TIMEOUT)),
+            Err(_) => return Err(ClientError::Timeout(address.to_owned(), limit)),
         };
         let address = address.to_owned();
         let mut connection = Self {
             address,
             stream,
+            timeout: call_timeout,
             correlation_id: 0,
             versions: BTreeMap::new(),
         };
@@ -137,11 +141,11 @@ impl Connection {
     ) -> Result<R::Response, ClientError> {
         self.correlation_id = self.correlation_id.wrapping_add(1);
         let frame = encode(request, version, self.correlation_id)?;
-        let response = match timeout(CALL_TIMEOUT, self.exchange(&frame)).await {
+        let response = match timeout(self.timeout, self.exchange(&frame)).await {
             Ok(response) => {
                 response.map_err(|error| ClientError::Broken(self.address.clone(), error))?
             }
-            Err(_) => return Err(ClientError::Timeout(self.address.clone(), CALL_TIMEOUT)),
+            Err(_) => return Err(ClientError::Timeout(self.address.clone(), self.timeout)),
         };
         let tagged = usize::from(R::KEY.response_header_version(version) > 0);
         let mut body = response.freeze();
@@ -198,30 +202,47 @@ fn encode<R: Request>(
 
 /// A client of a whole cluster.
 pub(crate) struct AdminClient {
+    timeout: Duration,
     bootstrap: Connection,
     controller: Option<Connection>,
+    brokers: BTreeMap<String, Connection>,
 }
 
 impl AdminClient {
     /// Connects to the first of the brokers that can be reached: `host:port,host:port`.
     pub(crate) async fn connect(bootstrap_servers: &str) -> Result<Self, ClientError> {
+        Self::connect_within(bootstrap_servers, CALL_TIMEOUT).await
+    }
+
+    /// Connects, and waits for each answer as long as `timeout`.
+    pub(crate) async fn connect_within(
+        bootstrap_servers: &str,
+        timeout: Duration,
+    ) -> Result<Self, ClientError> {
         let mut failure = ClientError::Address(bootstrap_servers.to_owned());
         for address in bootstrap_servers
             .split(',')
             .map(str::trim)
             .filter(|address| !address.is_empty())
         {
-            match Connection::connect(address).await {
+            match Connection::connect(address, timeout).await {
                 Ok(bootstrap) => {
                     return Ok(Self {
+                        timeout,
                         bootstrap,
                         controller: None,
+                        brokers: BTreeMap::new(),
                     });
                 }
                 Err(error) => failure = error,
             }
         }
         Err(failure)
+    }
+
+    /// How long an answer may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Asks any broker.
@@ -238,14 +259,26 @@ impl AdminClient {
                 .iter()
                 .find(|broker| broker.node_id == metadata.controller_id);
             if let Some(broker) = controller {
-                let address = match broker.host.contains(':') {
-                    true => format!("[{}]:{}", broker.host, broker.port),
-                    false => format!("{}:{}", broker.host, broker.port),
-                };
-                self.controller = Some(Connection::connect(&address).await?);
+                let address = address(&broker.host, broker.port);
+                self.controller = Some(Connection::connect(&address, self.timeout).await?);
             }
         }
         Ok(self.controller.as_mut().unwrap_or(&mut self.bootstrap))
+    }
+
+    /// Asks the broker at an address that the cluster told, over one connection for all questions.
+    pub(crate) async fn broker(
+        &mut self,
+        host: &str,
+        port: i32,
+    ) -> Result<&mut Connection, ClientError> {
+        match self.brokers.entry(address(host, port)) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => {
+                let connection = Connection::connect(new.key(), self.timeout).await?;
+                Ok(new.insert(connection))
+            }
+        }
     }
 
     /// Asks for the brokers and the given topics, or all of them.
@@ -267,6 +300,14 @@ impl AdminClient {
     /// Returns whether the cluster knows an API.
     pub(crate) fn supports<R: Request>(&self) -> bool {
         self.bootstrap.version::<R>().is_some()
+    }
+}
+
+/// Writes `host:port`, with brackets around an IPv6 address.
+fn address(host: &str, port: i32) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The command line: one file per tool.
 
 mod client;
+mod command_config;
 #[cfg(feature = "clients")]
 mod console_consumer;
 #[cfg(feature = "clients")]
 mod console_producer;
+mod groups;
 #[cfg(feature = "clients")]
 mod librdkafka;
 mod logging;
@@ -48,6 +50,8 @@ enum Command {
     Server(ServerCommand),
     /// Create, list, describe, change and delete topics (kafka-topics).
     Topics(topics::TopicsCommand),
+    /// List, describe, delete and reset consumer groups (kafka-consumer-groups).
+    ConsumerGroups(groups::GroupsCommand),
     /// Send each line of standard input as a record (kafka-console-producer).
     #[cfg(feature = "clients")]
     ConsoleProducer(console_producer::ConsoleProducerCommand),
@@ -122,6 +126,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         None => run_server(cli.server, None),
         Some(Command::Server(command)) => run_server(command.flags, command.file),
         Some(Command::Topics(command)) => run_tool(|| topics::run(&command)),
+        Some(Command::ConsumerGroups(command)) => run_tool(|| groups::run(&command)),
         #[cfg(feature = "clients")]
         Some(Command::ConsoleProducer(command)) => run_tool(|| console_producer::run(&command)),
         #[cfg(feature = "clients")]

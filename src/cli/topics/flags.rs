@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::TopicError;
-
 /// Create, list, describe, change and delete topics.
 #[derive(Debug, Default, Args)]
 pub(crate) struct TopicsCommand {
@@ -237,24 +235,6 @@ impl TopicsCommand {
                 Err(excluded("topics-with-overrides", flag))
             }
             _ => Ok(()),
-        }
-    }
-
-    /// Checks the file of `--command-config`: connections are not secured yet, and saying nothing would mislead.
-    pub(super) fn check_command_config(&self) -> Result<(), TopicError> {
-        let Some(path) = &self.command_config else {
-            return Ok(());
-        };
-        let shown = path.display().to_string();
-        let content = std::fs::read(path)
-            .map_err(|error| TopicError::CommandConfig(shown.clone(), error.to_string()))?;
-        let settings = java_properties::read(content.as_slice())
-            .map_err(|error| TopicError::CommandConfig(shown.clone(), error.to_string()))?;
-        match settings.get("security.protocol").map(String::as_str) {
-            None | Some("PLAINTEXT") => Ok(()),
-            Some(other) => Err(TopicError::Argument(format!(
-                "{shown}: security.protocol={other} is not supported yet"
-            ))),
         }
     }
 }

@@ -16,6 +16,7 @@ use troupe_protocol::kafka::messages::delete_topics_request::DeleteTopicState;
 use troupe_protocol::kafka::messages::{DeleteTopicsRequest, MetadataResponse};
 
 use super::client::{AdminClient, ClientError, topic_name};
+use super::command_config::{self, CommandConfigError};
 use super::output;
 use super::zookeeper::{self, DiscoveryError};
 pub(crate) use flags::TopicsCommand;
@@ -39,8 +40,8 @@ enum TopicError {
     NoTopicId(String),
     #[error("{0}")]
     Argument(String),
-    #[error("cannot read {0}: {1}")]
-    CommandConfig(String, String),
+    #[error(transparent)]
+    CommandConfig(#[from] CommandConfigError),
     #[error(transparent)]
     Runtime(#[from] std::io::Error),
 }
@@ -88,7 +89,7 @@ async fn execute(command: &TopicsCommand, action: Action) -> Result<(), TopicErr
     } else {
         None
     };
-    command.check_command_config()?;
+    command_config::check(command.command_config.as_deref())?;
     let mut client = AdminClient::connect(&bootstrap(command).await?).await?;
     match action {
         Action::Create => match new_topic {
