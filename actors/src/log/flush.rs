@@ -49,11 +49,17 @@ impl Log {
             }
             files.extend(segment.offsets.take_dirty()?);
             files.extend(segment.times.take_dirty()?);
-            if !segment.aborted.is_empty() {
-                files.push(
-                    self.storage
-                        .open(&segment.path(FileKind::TxnIndex), false)?,
-                );
+            files.extend(segment.take_dirty_aborted()?);
+        }
+        for offset in std::mem::take(&mut self.unsynced_snapshots) {
+            match self
+                .storage
+                .open(&self.segment_file(offset, FileKind::Snapshot), false)
+            {
+                Ok(file) => files.push(file),
+                // Retention or a truncation took it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         if let Some(file) = self.epochs.take_dirty()? {

@@ -24,9 +24,12 @@ mod snapshots;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transaction_model;
 mod truncate;
 mod txn_index;
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,7 +43,7 @@ use self::epochs::LeaderEpochs;
 pub use self::flush::Flush;
 use self::names::FileKind;
 use self::producers::Producers;
-pub use self::read::{ReadError, TimestampOffset};
+pub use self::read::{Range, ReadError, TimestampOffset};
 pub use self::recovery::{Recovery, Start};
 pub use self::retention::{DeletedSegment, Expired, Reason};
 use self::segment::Segment;
@@ -66,6 +69,8 @@ pub struct Log {
     failed: bool,
     /// Whether files were created or renamed since the last flush.
     dir_dirty: bool,
+    /// The offsets of snapshots that were written since the last flush.
+    unsynced_snapshots: BTreeSet<i64>,
     /// Counts truncations, so that a flush that began before one does not count after it.
     truncations: u64,
 }
@@ -113,6 +118,7 @@ impl Log {
             Ok(rolled) => {
                 self.log_end_offset = header.next_offset();
                 if let Some(aborted) = self.producers.update(header, marker) {
+                    self.dir_dirty = true;
                     self.active_mut()
                         .append_aborted(aborted)
                         .inspect_err(|_| self.failed = true)?;
@@ -179,8 +185,11 @@ impl Log {
         Ok(())
     }
 
-    /// Writes producer state as it is before `offset`. Not synced: it can be found again in the batches.
-    fn write_snapshot(&self, offset: i64) -> io::Result<()> {
+    /// Writes producer state as it is before `offset`. Synced with the next flush: until then it can be found again in
+    /// the batches.
+    fn write_snapshot(&mut self, offset: i64) -> io::Result<()> {
+        self.unsynced_snapshots.insert(offset);
+        self.dir_dirty = true;
         let file = self
             .storage
             .open(&self.segment_file(offset, FileKind::Snapshot), true)?;
@@ -292,17 +301,6 @@ impl Log {
         })
     }
 
-    /// Returns the aborted transactions that have records in [`from`, `to`), by first offset.
-    pub fn aborted_transactions(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
-        let all = self.segments.iter().flat_map(|segment| &segment.aborted);
-        let mut found: Vec<_> = all
-            .filter(|aborted| aborted.last_offset >= from && aborted.first_offset < to)
-            .copied()
-            .collect();
-        found.sort_by_key(|aborted| aborted.first_offset);
-        found
-    }
-
     /// Closes the log so that the next open needs no recovery: trims and syncs everything.
     ///
     /// # Errors
@@ -318,13 +316,6 @@ impl Log {
             segment.distrust();
         }
         self.write_snapshot(self.log_end_offset)?;
-        self.storage
-            .open(
-                &self.segment_file(self.log_end_offset, FileKind::Snapshot),
-                false,
-            )?
-            .sync()?;
-        self.dir_dirty = true;
         self.begin_flush()?.sync()
     }
 }

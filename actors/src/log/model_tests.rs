@@ -6,11 +6,14 @@ use proptest::test_runner::{RngAlgorithm, TestCaseResult, TestRng, TestRunner};
 use super::names::FileKind;
 use super::producers::Sequence;
 use super::testing::{BatchSpec, batch};
+use super::transaction_model::{Ended, TransactionModel};
 use super::*;
 use crate::storage::memory::{Crash, MemoryStorage};
 
 const DIR: &str = "/data/topic-0";
 const SEGMENT_BYTES: u64 = 1500;
+/// The producer outside of transactions.
+const SEQUENCED: i64 = 5;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -20,6 +23,21 @@ enum Step {
         later_ms: i64,
         new_epoch: bool,
         sequenced: bool,
+    },
+    /// A producer's records in a transaction.
+    AppendTransactional {
+        producer: i64,
+        later_ms: i64,
+    },
+    /// The end of that transaction, or a marker for none.
+    EndTransaction {
+        producer: i64,
+        commit: bool,
+    },
+    /// A transaction index that a crash left with a part of an entry, or without its last bytes.
+    TearTransactionIndex {
+        segment: u16,
+        cut: bool,
     },
     Read {
         at: u16,
@@ -89,6 +107,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         );
     let step = prop_oneof![
         20 => append,
+        8 => (10..13i64, 0..50i64)
+            .prop_map(|(producer, later_ms)| Step::AppendTransactional { producer, later_ms }),
+        5 => (10..13i64, any::<bool>())
+            .prop_map(|(producer, commit)| Step::EndTransaction { producer, commit }),
+        1 => (any::<u16>(), any::<bool>())
+            .prop_map(|(segment, cut)| Step::TearTransactionIndex { segment, cut }),
         10 => (any::<u16>(), 0..2000u64, any::<u16>(), any::<bool>())
             .prop_map(|(at, max_bytes, bound, one)| Step::Read { at, max_bytes, bound, one }),
         4 => any::<u16>().prop_map(|at| Step::FindTime { at }),
@@ -118,6 +142,7 @@ struct Pair {
     storage: MemoryStorage,
     log: Option<Log>,
     batches: Vec<Kept>,
+    transactions: TransactionModel,
     start: i64,
     end: i64,
     /// What would be in the checkpoints.
@@ -148,6 +173,7 @@ impl Pair {
             storage: MemoryStorage::new(),
             log: None,
             batches: Vec::new(),
+            transactions: TransactionModel::default(),
             start: 0,
             end: 0,
             recovery_point: 0,
@@ -192,6 +218,7 @@ impl Pair {
     /// Keeps what ends at or before `end`.
     fn cut(&mut self, end: i64) {
         self.batches.retain(|kept| kept.header.next_offset() <= end);
+        self.transactions.cut(end);
         let first = self.start.min(end);
         self.end = self
             .batches
@@ -209,7 +236,7 @@ impl Pair {
             .batches
             .iter()
             .rev()
-            .find(|kept| kept.header.producer_id >= 0);
+            .find(|kept| kept.header.producer_id == SEQUENCED);
         self.sequence = sequenced.map_or(0, |kept| kept.header.last_sequence() + 1);
     }
 
@@ -236,7 +263,7 @@ impl Pair {
             value_len,
             timestamp: self.now_ms,
             leader_epoch: self.epoch,
-            producer: sequenced.then_some((5, 0, self.sequence)),
+            producer: sequenced.then_some((SEQUENCED, 0, self.sequence)),
             ..BatchSpec::default()
         });
         let header = BatchHeader::parse(&bytes).unwrap();
@@ -245,8 +272,13 @@ impl Pair {
 
     fn append(&mut self, step: &Step) -> TestCaseResult {
         // Of batches that are gone, through retention or power loss, a snapshot may still know.
-        if self.holed || self.batches.iter().all(|kept| kept.header.producer_id < 0) {
-            let known = self.log().producers().get(5);
+        if self.holed
+            || self
+                .batches
+                .iter()
+                .all(|kept| kept.header.producer_id != SEQUENCED)
+        {
+            let known = self.log().producers().get(SEQUENCED);
             self.sequence = known.map_or(0, |producer| producer.last_sequence() + 1);
         }
         let Some((bytes, header)) = self.next_batch(step) else {
@@ -272,9 +304,84 @@ impl Pair {
         Ok(())
     }
 
+    fn append_transactional(&mut self, producer: i64, later_ms: i64, end: Option<bool>) {
+        self.now_ms += later_ms;
+        let bytes = batch(&BatchSpec {
+            base_offset: self.end,
+            timestamp: self.now_ms,
+            leader_epoch: self.epoch,
+            producer: Some((producer, 0, if end.is_some() { -1 } else { 0 })),
+            transactional: true,
+            control: end.is_some(),
+            commit: end == Some(true),
+            ..BatchSpec::default()
+        });
+        let header = BatchHeader::parse(&bytes).unwrap();
+        let now_ms = self.now_ms;
+        self.log().append(&bytes, &header, now_ms).unwrap();
+        self.end = header.next_offset();
+        self.transactions.push(producer, header.base_offset, end);
+        self.batches.push(Kept { bytes, header });
+    }
+
+    /// Leaves a transaction index behind that does not end with an entry, in a log that was closed in order.
+    fn tear_transaction_index(&mut self, segment: u16, cut: bool) {
+        let log = self.log();
+        let path = log.segments[usize::from(segment) % log.segments.len()].path(FileKind::TxnIndex);
+        if self.storage.read(&path).is_err() {
+            return;
+        }
+        self.close();
+        self.storage.tamper(&path, |bytes| match cut {
+            true => bytes.truncate(bytes.len() - 1),
+            false => bytes.push(0),
+        });
+        self.recovery_point = self.end;
+        self.open(true);
+    }
+
+    /// Returns the open transactions: first offset and producer.
+    fn open_transactions(&mut self) -> Vec<(i64, i64)> {
+        let producers = self.log().producers().iter();
+        let open = producers.filter_map(|(id, producer)| Some((producer.open_since?, id)));
+        let mut open: Vec<_> = open.collect();
+        open.sort_unstable();
+        open
+    }
+
+    /// Compares the last stable offset, and the aborted transactions of every range that begins or ends at a batch.
+    fn check_transactions(&mut self) -> TestCaseResult {
+        let (start, end) = (self.start, self.end);
+        let open = self.transactions.open();
+        prop_assert_eq!(self.open_transactions(), open.clone());
+        let expected = open.first().map_or(end, |(first, _)| (*first).max(start));
+        prop_assert_eq!(self.log().last_stable_offset(end), expected);
+        let offsets: Vec<i64> = self
+            .batches
+            .iter()
+            .map(|kept| kept.header.base_offset)
+            .filter(|offset| *offset >= start)
+            .collect();
+        for &offset in &offsets {
+            for (from, to) in [(start, offset), (offset, offset + 1), (offset, end)] {
+                let found = self.log().aborted_transactions(from, to);
+                let found: Vec<Ended> = found.iter().map(Ended::of).collect();
+                prop_assert_eq!(
+                    found,
+                    self.transactions.aborted(from, to),
+                    "{}..{}",
+                    from,
+                    to
+                );
+            }
+        }
+        Ok(())
+    }
+
     fn read(&mut self, offset: i64, max_bytes: u64, bound: i64, one: bool) -> TestCaseResult {
-        let slice = self.log().read(offset, max_bytes, bound, one).unwrap();
-        let bytes = slice.map_or_else(Vec::new, |slice| slice.read().unwrap());
+        let range = self.log().read(offset, max_bytes, bound, one).unwrap();
+        let end_offset = range.as_ref().map(|range| range.end_offset);
+        let bytes = range.map_or_else(Vec::new, |range| range.slice.read().unwrap());
         let from = self
             .batches
             .partition_point(|kept| kept.header.last_offset() < offset);
@@ -289,6 +396,11 @@ impl Pair {
             prop_assert!(kept.header.last_offset() < bound);
             rest = &rest[kept.bytes.len()..];
             next += 1;
+        }
+        if let Some(end_offset) = end_offset {
+            prop_assert!(end_offset >= self.batches[next - 1].header.next_offset());
+            let after = self.batches.get(next).map(|kept| kept.header.base_offset);
+            prop_assert!(after.is_none_or(|after| end_offset <= after.max(bound)));
         }
         prop_assert!(bytes.len() as u64 <= max_bytes || (one && next == from + 1));
         let first = self
@@ -318,6 +430,7 @@ impl Pair {
         prop_assert_eq!(self.log().log_end_offset(), self.end);
         prop_assert_eq!(self.log().log_start_offset(), self.start);
         prop_assert!(self.log().recovery_point() <= self.end);
+        self.check_transactions()?;
         let mut offset = self.start;
         while offset < self.end {
             self.read(offset, 700, self.end, true)?;
@@ -387,9 +500,12 @@ impl Pair {
         self.batches.retain(|kept| {
             let offset = kept.header.base_offset.max(start);
             let found = log.read(offset, 0, i64::MAX, true).ok().flatten();
-            found.is_some_and(|found| found.read().unwrap() == kept.bytes)
+            found.is_some_and(|found| found.slice.read().unwrap() == kept.bytes)
         });
         (self.start, self.end) = (start, end);
+        let kept = offsets_on_disk(log);
+        let first = log.segments[0].base_offset;
+        self.transactions.keep(&kept, first);
         let kept_all = acknowledged.iter().all(|header| {
             header.next_offset() > point
                 || header.base_offset < start
@@ -399,6 +515,10 @@ impl Pair {
         self.cut(end);
         self.end = end;
         self.holed = true;
+        // What retention deleted was known by a snapshot alone, which may be lost.
+        if self.open_transactions() != self.transactions.open() {
+            self.transactions.forget_before(first);
+        }
         Ok(())
     }
 
@@ -453,6 +573,7 @@ impl Pair {
         if hit < self.start {
             // What ends below the log start offset starts anew there.
             self.batches.clear();
+            self.transactions = TransactionModel::default();
             (self.end, self.recovery_point, self.sequence) = (self.start, self.start, 0);
             return Ok(());
         }
@@ -520,6 +641,15 @@ impl Pair {
     fn apply(&mut self, step: &Step) -> TestCaseResult {
         match *step {
             Step::Append { .. } => self.append(step)?,
+            Step::AppendTransactional { producer, later_ms } => {
+                self.append_transactional(producer, later_ms, None);
+            }
+            Step::EndTransaction { producer, commit } => {
+                self.append_transactional(producer, 1, Some(commit));
+            }
+            Step::TearTransactionIndex { segment, cut } => {
+                self.tear_transaction_index(segment, cut);
+            }
             Step::Read {
                 at,
                 max_bytes,
@@ -538,6 +668,7 @@ impl Pair {
                 let offset = self.end + gap;
                 self.log().truncate_fully_and_start_at(offset).unwrap();
                 self.batches.clear();
+                self.transactions = TransactionModel::default();
                 (self.start, self.end, self.recovery_point, self.sequence) =
                     (offset, offset, offset, 0);
             }
@@ -629,6 +760,18 @@ impl Pair {
         self.open(false);
         Ok(())
     }
+}
+
+/// Returns the base offsets of all batches, those below the log start offset too.
+fn offsets_on_disk(log: &Log) -> Vec<i64> {
+    let mut offsets = Vec::new();
+    for segment in &log.segments {
+        let mut walk = segment.walk(0);
+        while let Some((_, header)) = walk.next().unwrap() {
+            offsets.push(header.base_offset);
+        }
+    }
+    offsets
 }
 
 fn run(steps: &[Step]) -> TestCaseResult {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use thiserror::Error;
 use troupe_protocol::kafka::records::batch::Batch;
 
-use super::Log;
 use super::names::FileKind;
 use super::segment::{Place, Segment};
+use super::{AbortedTransaction, Log};
 use crate::storage::{FileSlice, read_exact_at};
 
 /// The most that the records of one batch may take, unpacked, when a timestamp is looked for among them.
@@ -23,6 +23,14 @@ pub enum ReadError {
     /// The disk failed, or what is on it is not what was written.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// Records to read.
+pub struct Range {
+    /// Where they are.
+    pub slice: FileSlice,
+    /// An offset above all of theirs, and not above those of the batches after them.
+    pub end_offset: i64,
 }
 
 /// A record found by its time.
@@ -47,7 +55,7 @@ impl Log {
         max_bytes: u64,
         upper_bound: i64,
         at_least_one: bool,
-    ) -> Result<Option<FileSlice>, ReadError> {
+    ) -> Result<Option<Range>, ReadError> {
         if offset < self.log_start_offset || offset > self.log_end_offset {
             return Err(ReadError::OutOfRange);
         }
@@ -63,33 +71,33 @@ impl Log {
         let Some(segment) = self.segments.get(number) else {
             return Ok(None);
         };
-        let bound = self.end_below(number, segment, upper_bound)?;
-        let limit = first.position.saturating_add(max_bytes);
-        let end = if bound <= limit {
-            bound
-        } else {
-            segment.boundary(first.position, limit)?
-        };
-        let end = end.max(first.position + first.size);
-        Ok(Some(FileSlice {
-            file: Arc::clone(&segment.file),
-            position: first.position,
-            len: end - first.position,
-        }))
-    }
-
-    /// Returns where the part of a segment ends that lies below `upper_bound`.
-    fn end_below(&self, number: usize, segment: &Segment, upper_bound: i64) -> io::Result<u64> {
         let next_base = self
             .segments
             .get(number + 1)
             .map_or(self.log_end_offset, |next| next.base_offset);
-        if upper_bound >= next_base {
-            return Ok(segment.size);
-        }
-        Ok(segment
-            .locate(upper_bound)?
-            .map_or(segment.size, |place| place.position))
+        let bound = if upper_bound >= next_base {
+            segment.size
+        } else {
+            segment
+                .locate(upper_bound)?
+                .map_or(segment.size, |place| place.position)
+        };
+        let limit = first.position.saturating_add(max_bytes);
+        let (end, end_offset) = if bound <= limit {
+            (bound, upper_bound.min(next_base))
+        } else {
+            segment.boundary(first.position, limit)?
+        };
+        let end = end.max(first.position + first.size);
+        let slice = FileSlice {
+            file: Arc::clone(&segment.file),
+            position: first.position,
+            len: end - first.position,
+        };
+        Ok(Some(Range {
+            slice,
+            end_offset: end_offset.max(first.last_offset + 1),
+        }))
     }
 
     /// Returns the number of the segment in which `offset` is or would be.
@@ -109,6 +117,24 @@ impl Log {
             }
         }
         Ok(None)
+    }
+
+    /// Returns the aborted transactions that have records in [`from`, `to`), by first offset.
+    pub fn aborted_transactions(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
+        let mut found = Vec::new();
+        // A transaction is listed where its marker is: not in a segment before that of `from`.
+        let segments = self.segments.iter().skip(self.segment_number(from));
+        for aborted in segments.flat_map(|segment| segment.aborted_from(from)) {
+            if aborted.first_offset < to {
+                found.push(*aborted);
+            }
+            // What is aborted later begins there or after it.
+            if aborted.last_stable_offset >= to {
+                break;
+            }
+        }
+        found.sort_by_key(|aborted| aborted.first_offset);
+        found
     }
 
     /// Finds the first record that is not older than `timestamp` and lies below `bound` (exclusive).

@@ -14,7 +14,7 @@ use super::names::{self, FileKind};
 use super::producers::Producers;
 use super::scan::{Scan, Scanned};
 use super::segment::Segment;
-use super::{Log, MARKER_BYTES_MAX, read_marker, snapshots, txn_index};
+use super::{Log, MARKER_BYTES_MAX, read_marker, snapshots};
 use crate::storage::{Storage, read_exact_at};
 
 /// What the log directory's checkpoints say of a log.
@@ -97,11 +97,11 @@ impl Log {
             LeaderEpochs::load(Arc::clone(&storage), dir)?
         };
         let mut segments = Vec::with_capacity(listing.logs.len().max(1));
+        let mut distrusted = None;
         for base_offset in &listing.logs {
             let mut segment = Segment::open(&storage, dir, *base_offset, &config, false, now_ms)?;
-            if listing.aborted.contains(base_offset) {
-                segment.aborted =
-                    txn_index::read(storage.as_ref(), &segment.path(FileKind::TxnIndex))?;
+            if listing.aborted.contains(base_offset) && !segment.load_aborted()? {
+                distrusted = distrusted.or(Some(*base_offset));
             }
             segments.push(segment);
         }
@@ -126,6 +126,7 @@ impl Log {
             producers: Producers::default(),
             failed: false,
             dir_dirty: fresh,
+            unsynced_snapshots: BTreeSet::new(),
             truncations: 0,
         };
         let mut recovery = Recovery::default();
@@ -133,7 +134,18 @@ impl Log {
             let base = log.active().base_offset;
             (log.log_start_offset, log.log_end_offset, log.recovery_point) = (base, base, base);
         } else {
-            log.recover(start, epochs_sound, &listing.snapshots, &mut recovery)?;
+            log.recover(start, epochs_sound, &mut recovery)?;
+            log.remove_stray_snapshots(&listing.snapshots)?;
+            // What was written after the recovery point may be there in part, so nothing but the batches is believed.
+            let scanned = recovery.scanned.first().copied();
+            if let Some(base_offset) = scanned.into_iter().chain(distrusted).min() {
+                log.distrust_transactions(base_offset)?;
+            }
+            log.reload_producers()?;
+            if !start.clean_shutdown {
+                // Written by an earlier process, which may not have synced them.
+                log.unsynced_snapshots.extend(listing.snapshots);
+            }
         }
         Ok((log, recovery))
     }
@@ -142,7 +154,6 @@ impl Log {
         &mut self,
         start: Start,
         epochs_sound: bool,
-        snapshots: &BTreeSet<i64>,
         recovery: &mut Recovery,
     ) -> io::Result<()> {
         let trusted = if start.clean_shutdown {
@@ -189,8 +200,7 @@ impl Log {
         let ends = self.epochs.truncate_end(end);
         let ends = ends.and(self.epochs.truncate_start(first));
         self.tolerate(ends);
-        self.remove_stray_snapshots(snapshots)?;
-        self.reload_producers()
+        Ok(())
     }
 
     /// Takes over a segment as it is; `None` when something about it is wrong.
@@ -276,7 +286,8 @@ impl Log {
     }
 
     /// Goes on although an index or the leader epochs could not be written: a full disk must not keep a log from
-    /// opening. An index may miss entries, and epochs are written again before the recovery point moves.
+    /// opening. An index may miss entries; epochs and transaction indexes are written again before the recovery point
+    /// moves.
     fn tolerate(&self, result: io::Result<()>) {
         if let Err(error) = result {
             tracing::warn!(dir = %self.dir.display(), %error, "recovery could not write an index or the leader epochs");
@@ -340,6 +351,15 @@ impl Log {
         Ok(())
     }
 
+    /// Forgets transaction indexes from a segment on, and removes the snapshots after its beginning.
+    fn distrust_transactions(&mut self, base_offset: i64) -> io::Result<()> {
+        let first = self.segment_number(base_offset);
+        for segment in self.segments.iter_mut().skip(first) {
+            segment.forget_aborted();
+        }
+        self.remove_snapshots_after(base_offset)
+    }
+
     /// Reads producer state again: the newest sound snapshot, then the batches after it.
     pub(super) fn reload_producers(&mut self) -> io::Result<()> {
         // Not from the log start offset: what was deleted below it still counts for the sequences after it.
@@ -364,7 +384,14 @@ impl Log {
             tracing::warn!(path = %path.display(), "producer snapshot ignored: it is corrupt");
             self.storage.remove_file(&path)?;
         }
-        self.replay_producers(from)
+        self.replay_producers(from)?;
+        for number in 0..self.segments.len() {
+            let segment = self.segments.get_mut(number);
+            let written = segment.map_or(Ok(()), Segment::write_aborted);
+            self.tolerate(written);
+        }
+        self.dir_dirty = true;
+        Ok(())
     }
 
     fn replay_producers(&mut self, from: i64) -> io::Result<()> {
@@ -373,6 +400,15 @@ impl Log {
         }
         let first = self.segment_number(from);
         for number in first..self.segments.len() {
+            let Some(segment) = self.segments.get(number) else {
+                break;
+            };
+            if number > first {
+                // The snapshot that belongs here was not believed.
+                let base_offset = segment.base_offset;
+                let written = self.write_snapshot(base_offset);
+                self.tolerate(written);
+            }
             let Some(segment) = self.segments.get(number) else {
                 break;
             };
@@ -393,27 +429,10 @@ impl Log {
                 };
                 aborted.extend(self.producers.update(&header, marker));
             }
-            self.restore_aborted(number, aborted)?;
-        }
-        Ok(())
-    }
-
-    /// Adds the aborted transactions that a crash kept out of the transaction index.
-    fn restore_aborted(
-        &mut self,
-        number: usize,
-        aborted: Vec<txn_index::AbortedTransaction>,
-    ) -> io::Result<()> {
-        let Some(segment) = self.segments.get_mut(number) else {
-            return Ok(());
-        };
-        for entry in aborted {
-            let known = segment
-                .aborted
-                .last()
-                .is_some_and(|last| last.last_offset >= entry.last_offset);
-            if !known {
-                segment.append_aborted(entry)?;
+            if let Some(segment) = self.segments.get_mut(number) {
+                aborted
+                    .into_iter()
+                    .for_each(|entry| segment.restore_aborted(entry));
             }
         }
         Ok(())

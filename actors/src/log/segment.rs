@@ -49,7 +49,12 @@ pub(super) struct Segment {
     pub(super) size: u64,
     pub(super) offsets: OffsetIndex,
     pub(super) times: TimeIndex,
-    pub(super) aborted: Vec<AbortedTransaction>,
+    /// By the offsets of their markers.
+    aborted: Vec<AbortedTransaction>,
+    /// Whether the file of the transaction index is behind.
+    aborted_unwritten: bool,
+    /// Whether it has changed since the last flush.
+    aborted_dirty: bool,
     bytes_since_entry: u64,
     /// The max timestamp of the first batch, once it was looked up.
     first_timestamp: Option<i64>,
@@ -109,6 +114,8 @@ impl Segment {
                 bytes,
             ),
             aborted: Vec::new(),
+            aborted_unwritten: false,
+            aborted_dirty: false,
             bytes_since_entry: 0,
             first_timestamp: None,
             largest: None,
@@ -385,11 +392,9 @@ impl Segment {
         Ok(None)
     }
 
-    /// Returns where the last batch ends that starts at or after `start` and ends at or before `limit`; `start` if none.
-    pub(super) fn boundary(&self, start: u64, limit: u64) -> io::Result<u64> {
-        if limit >= self.size {
-            return Ok(self.size);
-        }
+    /// Returns where the last batch ends that starts at or after `start` and ends at or before `limit`, which is below
+    /// the size, and the base offset of the batch after it; `start` and the batch there if none.
+    pub(super) fn boundary(&self, start: u64, limit: u64) -> io::Result<(u64, i64)> {
         let entry = self
             .offsets
             .last_where(|entry| u64::from(entry.position) <= limit)?;
@@ -397,17 +402,17 @@ impl Segment {
         self.last_end(self.checked(entry)?.max(start), limit)
     }
 
-    fn last_end(&self, from: u64, limit: u64) -> io::Result<u64> {
-        let mut end = from;
+    fn last_end(&self, from: u64, limit: u64) -> io::Result<(u64, i64)> {
+        let (mut end, mut end_offset) = (from, self.base_offset);
         let mut walk = self.walk(from);
         while let Some((position, header)) = walk.next()? {
             let next = Place::of(&header, position).end();
             if next > limit {
-                break;
+                return Ok((end, header.base_offset));
             }
-            end = next;
+            (end, end_offset) = (next, header.next_offset());
         }
-        Ok(end)
+        Ok((end, end_offset))
     }
 
     /// Cuts the segment at `position`, the start of the batch that has or follows `offset`; returns the next offset.
@@ -431,10 +436,7 @@ impl Segment {
             .iter()
             .take_while(|aborted| aborted.last_offset < offset)
             .count();
-        if kept < self.aborted.len() {
-            txn_index::truncate(self.storage.as_ref(), &self.path(FileKind::TxnIndex), kept)?;
-            self.aborted.truncate(kept);
-        }
+        self.truncate_aborted(kept)?;
         match self.load_tail() {
             // What is left of the index was wrong before.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -470,17 +472,92 @@ impl Segment {
         }
     }
 
+    /// Returns the aborted transactions that end in this segment, at or after `offset`.
+    pub(super) fn aborted_from(&self, offset: i64) -> &[AbortedTransaction] {
+        let before = self
+            .aborted
+            .partition_point(|aborted| aborted.last_offset < offset);
+        self.aborted.get(before..).unwrap_or_default()
+    }
+
+    /// Takes over the transaction index; returns whether it can be right.
+    pub(super) fn load_aborted(&mut self) -> io::Result<bool> {
+        let path = self.path(FileKind::TxnIndex);
+        self.aborted = txn_index::read(self.storage.as_ref(), &path)?;
+        let len = self.storage.open(&path, false)?.len()?;
+        let base_offset = self.base_offset;
+        let follow = |pair: &[AbortedTransaction]| match pair {
+            [before, after] => before.last_offset < after.last_offset,
+            _ => true,
+        };
+        let within = |entry: &AbortedTransaction| {
+            entry.last_offset >= base_offset && entry.first_offset < entry.last_offset
+        };
+        Ok(txn_index::file_len(self.aborted.len()) == len
+            && self.aborted.iter().all(within)
+            && self.aborted.windows(2).all(follow))
+    }
+
     /// Adds to the transaction index.
     pub(super) fn append_aborted(&mut self, entry: AbortedTransaction) -> io::Result<()> {
-        let path = self.path(FileKind::TxnIndex);
-        txn_index::append(self.storage.as_ref(), &path, self.aborted.len(), &entry)?;
         self.aborted.push(entry);
+        if self.aborted_unwritten {
+            return self.write_aborted();
+        }
+        self.aborted_dirty = true;
+        let (path, number) = (self.path(FileKind::TxnIndex), self.aborted.len() - 1);
+        txn_index::append(self.storage.as_ref(), &path, number, &entry)
+    }
+
+    /// Forgets the transaction index, to make it again from the batches.
+    pub(super) fn forget_aborted(&mut self) {
+        self.aborted.clear();
+        self.aborted_unwritten = true;
+    }
+
+    /// Adds what the transaction index lacks; [`write_aborted`](Self::write_aborted) has to follow.
+    pub(super) fn restore_aborted(&mut self, entry: AbortedTransaction) {
+        if self.aborted_from(entry.last_offset).is_empty() {
+            self.aborted.push(entry);
+            self.aborted_unwritten = true;
+        }
+    }
+
+    /// Writes the transaction index again if it is behind.
+    pub(super) fn write_aborted(&mut self) -> io::Result<()> {
+        if self.aborted_unwritten {
+            self.aborted_dirty = true;
+            let path = self.path(FileKind::TxnIndex);
+            txn_index::write(self.storage.as_ref(), &path, &self.aborted)?;
+            self.aborted_unwritten = false;
+        }
         Ok(())
+    }
+
+    /// Keeps the first `count` entries of the transaction index.
+    fn truncate_aborted(&mut self, count: usize) -> io::Result<()> {
+        if count == self.aborted.len() {
+            return Ok(());
+        }
+        self.aborted.truncate(count);
+        self.aborted_unwritten = true;
+        self.write_aborted()
+    }
+
+    /// Returns the transaction index when it is not synced, and counts it as synced.
+    pub(super) fn take_dirty_aborted(&mut self) -> io::Result<Option<Arc<dyn StorageFile>>> {
+        self.write_aborted()?;
+        if !std::mem::take(&mut self.aborted_dirty) || self.aborted.is_empty() {
+            return Ok(None);
+        }
+        let path = self.path(FileKind::TxnIndex);
+        self.storage.open(&path, false).map(Some)
     }
 
     /// Counts everything in the files as not flushed.
     pub(super) fn distrust(&mut self) {
         self.dirty = true;
+        self.aborted_dirty = true;
         self.offsets.distrust();
         self.times.distrust();
     }

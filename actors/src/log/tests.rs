@@ -51,8 +51,8 @@ fn append(log: &mut Log, spec: BatchSpec) -> Appended {
         .unwrap()
 }
 
-fn offsets(slice: Option<crate::storage::FileSlice>) -> Vec<(i64, i64)> {
-    let bytes = slice.map_or_else(Vec::new, |slice| slice.read().unwrap());
+fn offsets(range: Option<Range>) -> Vec<(i64, i64)> {
+    let bytes = range.map_or_else(Vec::new, |range| range.slice.read().unwrap());
     let mut rest = &bytes[..];
     let mut found = Vec::new();
     while !rest.is_empty() {

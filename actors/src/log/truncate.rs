@@ -85,7 +85,7 @@ impl Log {
         self.remove_snapshots_after(-1)
     }
 
-    fn remove_snapshots_after(&self, offset: i64) -> io::Result<()> {
+    pub(super) fn remove_snapshots_after(&self, offset: i64) -> io::Result<()> {
         for entry in self.storage.list(&self.dir)? {
             if let Some((at, FileKind::Snapshot)) = names::parse_segment_file(&entry.name)
                 && at > offset

@@ -67,6 +67,11 @@ pub(super) fn read(storage: &dyn Storage, path: &Path) -> io::Result<Vec<Aborted
     }
 }
 
+/// Returns how long the file of `count` entries is.
+pub(super) fn file_len(count: usize) -> u64 {
+    (count * ENTRY_LEN) as u64
+}
+
 /// Adds an entry, as number `count`; creates the file.
 pub(super) fn append(
     storage: &dyn Storage,
@@ -75,17 +80,25 @@ pub(super) fn append(
     entry: &AbortedTransaction,
 ) -> io::Result<()> {
     let file = storage.open(path, true)?;
-    file.write_all_at(&entry.encode(), (count * ENTRY_LEN) as u64)
+    file.write_all_at(&entry.encode(), file_len(count))
 }
 
-/// Keeps the first `count` entries; removes the file with its last entry.
-pub(super) fn truncate(storage: &dyn Storage, path: &Path, count: usize) -> io::Result<()> {
-    if count == 0 {
+/// Makes the file hold these entries and no others; without any, removes it.
+pub(super) fn write(
+    storage: &dyn Storage,
+    path: &Path,
+    entries: &[AbortedTransaction],
+) -> io::Result<()> {
+    if entries.is_empty() {
         return storage.remove_file(path);
     }
-    storage
-        .open(path, false)?
-        .set_len((count * ENTRY_LEN) as u64)
+    let bytes: Vec<u8> = entries
+        .iter()
+        .flat_map(AbortedTransaction::encode)
+        .collect();
+    let file = storage.open(path, true)?;
+    file.write_all_at(&bytes, 0)?;
+    file.set_len(file_len(entries.len()))
 }
 
 #[cfg(test)]
@@ -119,9 +132,9 @@ mod tests {
             [entry, entry],
             "a torn tail is left out"
         );
-        truncate(&storage, path, 1).unwrap();
+        write(&storage, path, &[entry]).unwrap();
         assert_eq!(read(&storage, path).unwrap(), [entry]);
-        truncate(&storage, path, 0).unwrap();
+        write(&storage, path, &[]).unwrap();
         assert!(storage.paths().is_empty());
     }
 }

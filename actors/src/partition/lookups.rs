@@ -10,7 +10,7 @@ use super::messages::{
     ListSegmentOffsets, OffsetSpec, ProducerDescription, Read, ReadResult, Reader,
 };
 use super::{Answer, Partition};
-use crate::log::{ReadError, TimestampOffset};
+use crate::log::{AbortedTransaction, ReadError, TimestampOffset};
 use crate::storage::FileSlice;
 
 /// What a read finds when it is allowed.
@@ -57,29 +57,22 @@ impl Partition {
             return Ok(Found::default());
         }
         let log = self.log()?;
-        let records = match log.read(read.offset, read.max_bytes, bound, read.at_least_one) {
-            Ok(records) => records,
+        let range = match log.read(read.offset, read.max_bytes, bound, read.at_least_one) {
+            Ok(Some(range)) => range,
+            Ok(None) => return Ok(Found::default()),
             Err(ReadError::OutOfRange) => return Err(ErrorCode::OffsetOutOfRange),
             Err(ReadError::Io(error)) => return Err(self.unreadable("reading records", &error)),
         };
+        let aborted = match read.reader {
+            Reader::CommittedConsumer => log.aborted_transactions(read.offset, range.end_offset),
+            _ => Vec::new(),
+        };
+        let listed = |one: AbortedTransaction| (one.producer_id, one.first_offset);
         Ok(Found {
-            aborted: self.aborted(read, bound),
-            records,
+            aborted: aborted.into_iter().map(listed).collect(),
+            records: Some(range.slice),
             diverging_epoch: None,
         })
-    }
-
-    /// Lists the aborted transactions that a read_committed consumer has to leave out. Those after the records are
-    /// among them: the consumer takes each into account only from its first offset on.
-    fn aborted(&self, read: &Read, bound: i64) -> Vec<(i64, i64)> {
-        match (&self.log, read.reader) {
-            (Some(log), Reader::CommittedConsumer) => log
-                .aborted_transactions(read.offset, bound)
-                .into_iter()
-                .map(|aborted| (aborted.producer_id, aborted.first_offset))
-                .collect(),
-            _ => Vec::new(),
-        }
     }
 
     /// Finds where a reader's log parts from this one, by the epoch of the last record that it has (KIP-320, KIP-595).

@@ -147,14 +147,24 @@ async fn read_all(targets: &mut [Target], reader: Reader, max_bytes: u64) -> Pas
         let len = response.records.as_ref().map_or(0, |records| records.len);
         match budget.share(len) {
             Share::All => {}
-            Share::Less(rest) => response.records = target.ask_less(reader, rest).await,
-            Share::Nothing => response.records = None,
+            Share::Less(rest) => match target.ask_less(reader, rest).await {
+                Some(less) => response = less,
+                None => without_records(&mut response),
+            },
+            Share::Nothing => without_records(&mut response),
         }
         pass.bytes += response.records.as_ref().map_or(0, |records| records.len);
         pass.urgent |= response.error != ErrorCode::None || response.diverging_epoch.is_some();
         pass.responses.push(response);
     }
     pass
+}
+
+fn without_records(response: &mut Response) {
+    response.records = None;
+    if let Some(aborted) = &mut response.aborted_transactions {
+        aborted.clear();
+    }
 }
 
 /// Waits until the partitions have grown by `bytes` together, or one of them changed in another way.

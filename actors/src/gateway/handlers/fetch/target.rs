@@ -172,15 +172,14 @@ impl Target {
         }
     }
 
-    /// Reads again, whole batches of at most `max_bytes`.
-    pub(super) async fn ask_less(&mut self, reader: Reader, max_bytes: u64) -> Option<FileSlice> {
+    /// Reads again, whole batches of at most `max_bytes`; `None` when there are none.
+    pub(super) async fn ask_less(&mut self, reader: Reader, max_bytes: u64) -> Option<Response> {
         let place = self.place.as_ref().ok()?;
-        let result = read(place, &self.wanted, reader, max_bytes, false)
-            .await
-            .ok()?
-            .await
-            .ok()?;
-        result.records.filter(|records| records.len <= max_bytes)
+        let reading = read(place, &self.wanted, reader, max_bytes, false).await;
+        let result = reading.ok()?.await.ok()?;
+        let fits = |records: &FileSlice| records.len <= max_bytes;
+        let fits = result.records.as_ref().is_some_and(fits);
+        fits.then(|| self.answer(Ok(result), reader))
     }
 
     /// Makes the answer of what was read.
