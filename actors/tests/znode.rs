@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use troupe_actors::runtime::{Runtime, SystemClock};
 use troupe_actors::znode::records::Batch;
-use troupe_actors::znode::store::{StoreError, ZnodeStore};
+use troupe_actors::znode::store::{Contents, MemoryStore, StoreError, ZnodeStore};
 use troupe_actors::znode::{Coordination, CoordinationError, ZnodeConfig};
 use zookeeper_client::{
     Acls, AddWatchMode, Client, CreateMode, CreateOptions, Error, EventType, SessionState,
@@ -291,6 +291,10 @@ impl ZnodeStore for FullAfterOne {
     fn snapshot(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
+
+    fn contents(&self) -> Result<Contents, StoreError> {
+        Ok(Contents::new())
+    }
 }
 
 #[actix_rt::test]
@@ -308,5 +312,49 @@ async fn a_store_that_fails_ends_the_service_loudly() {
         matches!(failure, CoordinationError::Store(StoreError::Io { .. })),
         "{failure}"
     );
+    service.shutdown().await.unwrap();
+}
+
+/// A disk that has no room for what names this node.
+#[derive(Debug, Default)]
+struct NoRoomFor(MemoryStore);
+
+impl ZnodeStore for NoRoomFor {
+    fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        if batch.entries.contains_key(&b"n/refused"[..]) {
+            return Err(StoreError::Full {
+                path: "/full".into(),
+                source: std::io::ErrorKind::StorageFull.into(),
+            });
+        }
+        self.0.commit(batch)
+    }
+
+    fn snapshot(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn contents(&self) -> Result<Contents, StoreError> {
+        self.0.contents()
+    }
+}
+
+#[actix_rt::test]
+async fn a_change_that_finds_no_room_is_taken_back_and_the_service_goes_on() {
+    let store = Box::new(NoRoomFor::default());
+    let service = Coordination::start_with(ZnodeConfig::new("", 0), &runtime(), store)
+        .await
+        .unwrap();
+    let client = connect(&service).await;
+    let persistent = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    client.create("/before", b"1", &persistent).await.unwrap();
+    let refused = client.create("/refused", b"", &persistent).await;
+    assert!(matches!(refused, Err(Error::ConnectionLoss)), "{refused:?}");
+    // The same session, on another connection.
+    let (data, _) = client.get_data("/before").await.unwrap();
+    assert_eq!(data, b"1");
+    assert_eq!(client.check_stat("/refused").await.unwrap(), None);
+    client.create("/after", b"", &persistent).await.unwrap();
+    drop(client);
     service.shutdown().await.unwrap();
 }

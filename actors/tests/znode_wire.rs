@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use troupe_actors::runtime::{Runtime, SystemClock};
 use troupe_actors::znode::records::Batch;
-use troupe_actors::znode::store::{MemoryStore, StoreError, ZnodeStore};
+use troupe_actors::znode::store::{Contents, MemoryStore, StoreError, ZnodeStore};
 use troupe_actors::znode::{Coordination, ZnodeConfig};
 use troupe_protocol::zookeeper::frame::build_frame;
 use troupe_protocol::zookeeper::jute::{Reader, Writer};
@@ -40,6 +40,10 @@ impl ZnodeStore for Full {
 
     fn snapshot(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn contents(&self) -> Result<Contents, StoreError> {
+        Ok(Contents::new())
     }
 }
 

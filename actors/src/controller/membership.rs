@@ -73,9 +73,17 @@ impl SessionMemory {
         std::str::from_utf8(&text).ok()?.trim().parse().ok()
     }
 
+    /// Notes a session; on a full disk in the place of the last one, which may not survive a crash in that moment.
     fn remember(&self, session: i64) -> io::Result<()> {
+        // All of one length, so that each covers the last.
+        let text = format!("{session:<20}\n");
         self.storage
-            .replace(&self.path, format!("{session}\n").as_bytes())
+            .replace(&self.path, text.as_bytes())
+            .or_else(|_| {
+                let file = self.storage.open(&self.path, false)?;
+                file.write_all_at(text.as_bytes(), 0)?;
+                file.sync()
+            })
     }
 }
 

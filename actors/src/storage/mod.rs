@@ -155,9 +155,15 @@ impl Storage for Disk {
         temporary.push(".tmp");
         let temporary = PathBuf::from(temporary);
         let file = DiskFile(File::create(&temporary)?);
-        file.write_all_at(bytes, 0)?;
-        file.sync()?;
-        fs::rename(&temporary, path)?;
+        let replaced = file
+            .write_all_at(bytes, 0)
+            .and_then(|()| file.sync())
+            .and_then(|()| fs::rename(&temporary, path));
+        if let Err(error) = replaced {
+            // On a full disk, what was written of it is in the way.
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
         path.parent().map_or(Ok(()), |dir| self.sync_dir(dir))
     }
 

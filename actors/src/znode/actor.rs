@@ -23,7 +23,7 @@ use super::records::Batch;
 use super::service::{Now, Output, Service, Step};
 use super::sessions::ConnectionId;
 use super::statistics::Statistics;
-use super::store::{StoreError, ZnodeStore};
+use super::store::{Contents, StoreError, ZnodeStore};
 use crate::runtime::Clock;
 
 /// Begins a connection with its handshake.
@@ -77,6 +77,14 @@ const MAILBOX: usize = 256;
 const TICK: Duration = Duration::from_millis(500);
 /// Changes are in a snapshot after this many ticks at the latest.
 const SNAPSHOT_TICKS: u32 = 120;
+
+/// How a piece of work of the store ended, when the service goes on.
+enum Done {
+    /// It did what it was told.
+    Stored,
+    /// There was no room for the commit; this is what the store has.
+    Refused(StoreError, Contents),
+}
 
 /// The embedded coordination service.
 pub struct Znode {
@@ -159,7 +167,10 @@ impl Znode {
             self.committing = std::mem::take(&mut self.queued_outputs);
             self.commit_started_ms = Some(self.now().monotonic_ms);
             self.unsaved = true;
-            self.work(store, ctx, move |store| store.commit(batch));
+            self.work(store, ctx, move |store| match store.commit(batch) {
+                Err(full @ StoreError::Full { .. }) => Ok(Done::Refused(full, store.contents()?)),
+                other => other.map(|()| Done::Stored),
+            });
         } else if self.snapshot_due && self.unsaved {
             self.snapshot_due = false;
             self.unsaved = false;
@@ -167,9 +178,9 @@ impl Znode {
                 Err(error @ StoreError::Io { .. }) => {
                     // The database has everything; the snapshot is for the day when it can't be read.
                     tracing::warn!(%error, "no snapshot of the coordination store was written");
-                    Ok(())
+                    Ok(Done::Stored)
                 }
-                result => result,
+                result => result.map(|()| Done::Stored),
             });
         } else if let Some(done) = self.stopping.take() {
             drop(store);
@@ -185,7 +196,7 @@ impl Znode {
         &mut self,
         mut store: Box<dyn ZnodeStore>,
         ctx: &mut Context<Self>,
-        work: impl FnOnce(&mut dyn ZnodeStore) -> Result<(), StoreError> + Send + 'static,
+        work: impl FnOnce(&mut dyn ZnodeStore) -> Result<Done, StoreError> + Send + 'static,
     ) {
         let work = tokio::task::spawn_blocking(move || {
             let result = work(store.as_mut());
@@ -200,33 +211,59 @@ impl Znode {
                 Err(died) => Err(StoreError::Panicked(died.to_string())),
             };
             match result {
-                Ok(()) => {
+                Ok(Done::Stored) => {
                     let outputs = std::mem::take(&mut znode.committing);
                     let now_ms = znode.now().monotonic_ms;
                     let started_ms = znode.commit_started_ms.take().unwrap_or(now_ms);
                     znode.send(outputs, now_ms - started_ms);
                     znode.proceed(ctx);
                 }
+                Ok(Done::Refused(full, contents)) => znode.go_back(&full, &contents, ctx),
                 Err(error) => znode.fail(error),
             }
         }));
+    }
+
+    /// Goes back to what is stored. Nobody was shown more than that; whoever waits for an answer loses the connection
+    /// instead, and so do all others, because what they were to be told may rest on what is taken back.
+    fn go_back(&mut self, full: &StoreError, contents: &Contents, ctx: &mut Context<Self>) {
+        tracing::error!(
+            "no room for a change of the coordination service, which is refused; its clients have to connect again: {full}"
+        );
+        self.drop_connections();
+        let timeouts = self.service.sessions().range();
+        match Service::restore(contents, timeouts, self.now()) {
+            Ok(service) => {
+                self.service = service;
+                self.proceed(ctx);
+            }
+            Err(error) => self.fail(StoreError::Lost {
+                path: self.settings.data_dir.clone(),
+                reason: error.to_string(),
+            }),
+        }
     }
 
     /// What cannot be stored must not be promised: from here on nobody is served.
     fn fail(&mut self, error: StoreError) {
         tracing::error!(%error, "the coordination store failed; no client is served any more");
         self.store = None;
-        self.commit_started_ms = None;
-        self.connections.clear();
-        self.committing.clear();
-        self.queued_outputs.clear();
-        self.queued = Batch::default();
+        self.drop_connections();
         let failure = self.failure.take();
         if let Some(done) = self.stopping.take() {
             let _ = done.send(Err(error));
         } else if let Some(failure) = failure {
             let _ = failure.send(error);
         }
+    }
+
+    /// Closes all connections and forgets what was to be stored and sent.
+    fn drop_connections(&mut self) {
+        self.commit_started_ms = None;
+        self.connections.clear();
+        self.committing.clear();
+        self.queued_outputs.clear();
+        self.queued = Batch::default();
     }
 
     fn send(&mut self, outputs: Vec<Output>, latency_ms: i64) {

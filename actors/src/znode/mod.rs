@@ -13,12 +13,14 @@
 pub mod acl;
 pub mod actor;
 pub mod connection;
+mod database;
 pub mod four_letter;
 pub mod node;
 mod operations;
 pub mod outbox;
 pub mod paths;
 pub mod records;
+mod reserve;
 pub mod server;
 pub mod service;
 pub mod sessions;

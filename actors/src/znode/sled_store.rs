@@ -1,23 +1,21 @@
 //! The store on disk: a sled database, and a snapshot beside it.
 //!
-//! `<directory>/db` is sled's, `<directory>/snapshot` is ours, `<directory>/lock` keeps other processes out.
+//! `<directory>/db` is sled's, `<directory>/snapshot` is ours, `<directory>/lock` keeps other processes out, and
+//! `<directory>/reserve` is room for a start on a full disk.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::database::{Database, Unopened, io_error};
 use super::records::{Batch, ZXID, decode_zxid};
+use super::reserve::{Reserve, is_full};
 use super::snapshot;
 use super::store::{Contents, StoreError, ZnodeStore};
 use crate::storage::Disk;
 use crate::storage::lock::DirectoryLock;
 
-/// Everything is in the tree anyway; sled reads it once.
-const CACHE_BYTES: u64 = 1024 * 1024;
-/// Small, because every open segment costs a buffer of this size, and the whole tree is a few MB.
-const SEGMENT_BYTES: usize = 128 * 1024;
 /// A snapshot is written after at least so many transactions, and more if it is large.
 const SNAPSHOT_TRANSACTIONS: u64 = 1_000;
 
@@ -25,12 +23,15 @@ const SNAPSHOT_TRANSACTIONS: u64 = 1_000;
 #[derive(Debug)]
 pub struct SledStore {
     directory: PathBuf,
-    database: sled::Db,
-    /// The database's own file: sled's flush hands the pages to the disk without waiting for its metadata and cache.
-    file: File,
+    database: Database,
+    reserve: Reserve,
     unsaved: u64,
+    /// A snapshot is due with so many unsaved transactions.
+    snapshot_at: u64,
     records: u64,
     has_snapshot: bool,
+    /// The last snapshot found no room, which was said.
+    lacks_room: bool,
     _lock: DirectoryLock,
 }
 
@@ -46,9 +47,10 @@ impl SledStore {
     ) -> Result<(Self, T), StoreError> {
         std::fs::create_dir_all(directory).map_err(|source| io_error(directory, source))?;
         let lock = DirectoryLock::acquire(&Disk, directory, "lock")?;
+        let reserve = Reserve::of(directory);
         let path = directory.join("db");
         let saved = snapshot::read(&directory.join("snapshot"));
-        let opened = open_database(&path).and_then(|(database, contents)| {
+        let opened = open_database(&path, &reserve).and_then(|(database, contents)| {
             if lags(&contents, &saved) {
                 return Err(Unopened::Corrupt("it lags behind the snapshot".into()));
             }
@@ -67,42 +69,45 @@ impl SledStore {
                 let saved = saved
                     .map_err(|error| lost(format!("{reason}; {error}")))?
                     .unwrap_or_default();
-                let (database, contents) = rebuild(directory, &path, &reason, saved)?;
+                let (database, contents) = rebuild(directory, &reserve, &reason, saved)?;
                 let state = read(&contents).map_err(|error| lost(error.to_string()))?;
                 (database, contents.len(), state)
             }
         };
-        let file_path = path.join("db");
-        let file = File::open(&file_path).map_err(|source| io_error(&file_path, source))?;
+        reserve.make();
         let store = Self {
             directory: directory.into(),
             database,
-            file,
+            reserve,
             unsaved: 0,
+            snapshot_at: SNAPSHOT_TRANSACTIONS,
             records: records as u64,
             has_snapshot: directory.join("snapshot").exists(),
+            lacks_room: false,
             _lock: lock,
         };
         Ok((store, state))
     }
 
-    fn database_error(&self, source: sled::Error) -> StoreError {
-        StoreError::Database {
-            path: self.directory.join("db"),
-            source,
-        }
+    fn write_snapshot(&self) -> Result<u64, StoreError> {
+        let mut count = 0;
+        let records = self.database.records()?.map(|record| {
+            count += 1;
+            record.map_err(io::Error::other)
+        });
+        let path = self.directory.join("snapshot");
+        snapshot::write(&path, records).map_err(|source| io_error(&path, source))?;
+        Ok(count)
     }
 }
 
 impl ZnodeStore for SledStore {
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
         let transactions = batch.transactions;
-        apply(&self.database, batch).map_err(|source| self.database_error(source))?;
-        self.file
-            .sync_data()
-            .map_err(|source| io_error(&self.directory, source))?;
+        self.database.apply(batch, &self.reserve)?;
+        self.reserve.make();
         self.unsaved += transactions;
-        if !self.has_snapshot || self.unsaved >= SNAPSHOT_TRANSACTIONS.max(self.records / 4) {
+        if !self.has_snapshot || self.unsaved >= self.snapshot_at.max(self.records / 4) {
             self.snapshot()?;
         }
         Ok(())
@@ -112,79 +117,41 @@ impl ZnodeStore for SledStore {
         if self.unsaved == 0 {
             return Ok(());
         }
-        let mut count = 0;
-        let records = self.database.iter().map(|record| {
-            count += 1;
-            record.map_err(io::Error::other)
-        });
-        let path = self.directory.join("snapshot");
-        snapshot::write(&path, records).map_err(|source| io_error(&path, source))?;
-        self.records = count;
+        match self.write_snapshot() {
+            Ok(count) => self.records = count,
+            // The database has everything; the snapshot is for the day when it can't be read.
+            Err(StoreError::Io { path, source }) if is_full(&source) && self.has_snapshot => {
+                if !std::mem::replace(&mut self.lacks_room, true) {
+                    let path = path.display();
+                    tracing::warn!(
+                        "no room for a snapshot of the coordination store, {path}; the last one stays"
+                    );
+                }
+                self.snapshot_at = self.unsaved.saturating_add(SNAPSHOT_TRANSACTIONS);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
         self.unsaved = 0;
+        self.snapshot_at = SNAPSHOT_TRANSACTIONS;
         self.has_snapshot = true;
+        self.lacks_room = false;
         Ok(())
     }
-}
 
-fn apply(database: &sled::Db, batch: Batch) -> sled::Result<()> {
-    let mut changes = sled::Batch::default();
-    for (key, value) in batch.entries {
-        match value {
-            Some(value) => changes.insert(key.as_ref(), value.as_ref()),
-            None => changes.remove(key.as_ref()),
-        }
-    }
-    database.apply_batch(changes)?;
-    database.flush()?;
-    Ok(())
-}
-
-/// Why a database did not open.
-enum Unopened {
-    /// For a reason outside of it: no space, no permission. It may open the next time.
-    Refused(StoreError),
-    /// For what is in it.
-    Corrupt(String),
-}
-
-fn open_database(path: &Path) -> Result<(sled::Db, Contents), Unopened> {
-    // sled panics on some forms of garbage instead of returning an error.
-    let opened = std::panic::catch_unwind(|| -> sled::Result<_> {
-        let database = sled::Config::new()
-            .path(path)
-            .cache_capacity(CACHE_BYTES)
-            .segment_size(SEGMENT_BYTES)
-            .mode(sled::Mode::LowSpace)
-            .flush_every_ms(None)
-            .open()?;
-        let mut contents = Contents::new();
-        for record in database.iter() {
-            let (key, value) = record?;
-            contents.insert(Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value));
-        }
-        Ok((database, contents))
-    });
-    match opened {
-        Ok(Ok((database, contents))) => {
-            if contents.is_empty() || contents.contains_key(ZXID) {
-                Ok((database, contents))
-            } else {
-                Err(Unopened::Corrupt("its last transaction is missing".into()))
-            }
-        }
-        Ok(Err(sled::Error::Io(source))) if source.raw_os_error().is_some() => {
-            Err(Unopened::Refused(io_error(path, source)))
-        }
-        Ok(Err(error)) => Err(Unopened::Corrupt(error.to_string())),
-        Err(panic) => Err(Unopened::Corrupt(panic_text(&*panic))),
+    fn contents(&self) -> Result<Contents, StoreError> {
+        self.database.contents()
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("it panicked")
-        .to_owned()
+/// Opens the database; with the reserve given up, if that is what it takes.
+fn open_database(path: &Path, reserve: &Reserve) -> Result<(Database, Contents), Unopened> {
+    match Database::open(path) {
+        Err(Unopened::Refused(error)) if error.is_full() && reserve.give_up() => {
+            Database::open(path)
+        }
+        other => other,
+    }
 }
 
 fn zxid(contents: &Contents) -> Option<i64> {
@@ -207,11 +174,11 @@ fn lags(contents: &Contents, saved: &io::Result<Option<Contents>>) -> bool {
 /// Puts the database aside and fills a new one from a snapshot.
 fn rebuild(
     directory: &Path,
-    path: &Path,
+    reserve: &Reserve,
     reason: &str,
     mut saved: Contents,
-) -> Result<(sled::Db, Contents), StoreError> {
-    let aside = directory.join("db.corrupt");
+) -> Result<(Database, Contents), StoreError> {
+    let (path, aside) = (&directory.join("db"), directory.join("db.corrupt"));
     if path.exists() {
         // Only the last one is kept, so that the disk does not fill up with them.
         if aside.exists() {
@@ -227,7 +194,7 @@ fn rebuild(
             Bytes::copy_from_slice(&next.to_be_bytes()),
         );
     }
-    let (database, _) = open_database(path).map_err(|unopened| match unopened {
+    let (mut database, _) = Database::open(path).map_err(|unopened| match unopened {
         Unopened::Refused(error) => error,
         Unopened::Corrupt(reason) => StoreError::Lost {
             path: directory.into(),
@@ -241,10 +208,7 @@ fn rebuild(
             .collect(),
         transactions: 1,
     };
-    apply(&database, batch).map_err(|source| StoreError::Database {
-        path: path.into(),
-        source,
-    })?;
+    database.apply(batch, reserve)?;
     tracing::warn!(
         directory = %directory.display(), reason, records = saved.len(), aside = %aside.display(),
         "the coordination database could not be used; rebuilt it from the snapshot of zxid 0x{last:x}, changes after that are lost"
@@ -252,12 +216,9 @@ fn rebuild(
     Ok((database, saved))
 }
 
-fn io_error(path: &Path, source: io::Error) -> StoreError {
-    StoreError::Io {
-        path: path.into(),
-        source,
-    }
-}
+#[cfg(test)]
+#[path = "full_disk_tests.rs"]
+mod full_disk_tests;
 
 #[cfg(test)]
 mod tests {

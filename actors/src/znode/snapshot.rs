@@ -24,7 +24,24 @@ where
     V: AsRef<[u8]>,
 {
     let temporary = path.with_extension("tmp");
-    let file = File::create(&temporary)?;
+    if let Err(error) = write_all(&temporary, records) {
+        // On a full disk, what was written of it is in the way.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    std::fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn write_all<K, V>(path: &Path, records: impl Iterator<Item = io::Result<(K, V)>>) -> io::Result<()>
+where
+    K: AsRef<[u8]>,
+    V: AsRef<[u8]>,
+{
+    let file = File::create(path)?;
     let mut out = Checksummed {
         out: BufWriter::new(file),
         crc: 0,
@@ -48,12 +65,7 @@ where
         .out
         .into_inner()
         .map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
+    file.sync_all()
 }
 
 /// Reads a snapshot; `None` if there is none, an error of kind `InvalidData` if it is not whole.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::records::Batch;
+use super::reserve::is_full;
 use crate::storage::lock::LockError;
 
 /// Everything that is stored: the keys and values of [`super::records`].
@@ -21,6 +22,14 @@ pub enum StoreError {
     #[error("{}: {source}", path.display())]
     Io {
         /// What was read or written.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is no room for it on the disk.
+    #[error("{}: {source}", path.display())]
+    Full {
+        /// What was to be written.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
@@ -50,13 +59,31 @@ pub enum StoreError {
     Panicked(String),
 }
 
+impl StoreError {
+    /// Tells whether it is for want of room on the disk.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Io { source, .. } => is_full(source),
+            _ => false,
+        }
+    }
+}
+
 /// Keeps transactions. Calls block; they are made from a thread that may.
 pub trait ZnodeStore: Send + 'static {
-    /// Stores a batch whole or not at all, and returns when it is on disk. After an error nothing more is written.
+    /// Stores a batch whole or not at all, and returns when it is on disk.
+    ///
+    /// # Errors
+    /// After `Full` the store can be used on: what it has now, [`contents`](Self::contents) says. After any other error
+    /// nothing more is written.
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError>;
 
     /// Writes a copy of everything from which the store can be rebuilt, if something has changed since the last one.
     fn snapshot(&mut self) -> Result<(), StoreError>;
+
+    /// Reads everything that is stored.
+    fn contents(&self) -> Result<Contents, StoreError>;
 }
 
 /// A store that forgets, for tests and simulations.
@@ -79,5 +106,9 @@ impl ZnodeStore for MemoryStore {
 
     fn snapshot(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn contents(&self) -> Result<Contents, StoreError> {
+        Ok(self.contents.clone())
     }
 }
