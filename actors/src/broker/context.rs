@@ -11,6 +11,7 @@ use crate::groups::GroupCoordinators;
 use crate::log_manager::LogManagerHandle;
 use crate::metadata::{BrokerId, MetadataImage};
 use crate::runtime::Runtime;
+use crate::transactions::TransactionCoordinators;
 
 /// A broker, as its handlers see it.
 pub struct BrokerContext {
@@ -32,6 +33,8 @@ pub struct BrokerContext {
     pub logs: LogManagerHandle,
     /// The groups that this broker coordinates.
     pub groups: GroupCoordinators,
+    /// The transactional ids that this broker coordinates.
+    pub transactions: TransactionCoordinators,
 }
 
 impl BrokerContext {

@@ -32,6 +32,7 @@ use crate::log_manager::{LogManager, LogManagerHandle, OpenError};
 use crate::metadata::{BrokerId, BrokerNode, MetadataImage};
 use crate::runtime::Runtime;
 use crate::storage::Storage;
+use crate::transactions::{Markers, TransactionCoordinators};
 use crate::znode::{self, Coordination, ZnodeConfig};
 
 /// How long requests in flight have to be answered when the broker stops.
@@ -91,6 +92,7 @@ pub struct Broker {
     pub zookeeper_port: Option<u16>,
     gateway: Gateway,
     groups: GroupCoordinators,
+    transactions: TransactionCoordinators,
     logs: LogManagerHandle,
     controller: ControllerHandle,
     session: Session,
@@ -104,13 +106,7 @@ impl Broker {
         runtime: Runtime,
         storage: Arc<dyn Storage>,
     ) -> Result<Self, StartError> {
-        if let Some(listener) = config
-            .listeners
-            .iter()
-            .find(|listener| listener.protocol != SecurityProtocol::Plaintext)
-        {
-            return Err(StartError::Protocol(listener.clone()));
-        }
+        check_listeners(&config)?;
         let config = Arc::new(config);
         let logs =
             LogManager::open(Arc::clone(&config), runtime.clone(), Arc::clone(&storage)).await?;
@@ -146,14 +142,20 @@ impl Broker {
         let session = joining.begin(client).await?;
         report_strays(&logs).await;
 
-        let groups = GroupCoordinators::start(identity.broker_id, &config, &runtime, image.clone());
+        let producer_ids = ProducerIds::new(controller.clone());
+        let id = identity.broker_id;
+        let groups = GroupCoordinators::start(id, &config, &runtime, image.clone());
+        let markers = Markers::new(id, image.clone(), groups.clone());
+        let transactions =
+            TransactionCoordinators::start(&config, &runtime, markers, producer_ids.clone());
         let context = BrokerContext {
             broker_id: identity.broker_id,
             config,
             groups: groups.clone(),
             current_config,
             metadata: image,
-            producer_ids: ProducerIds::new(controller.clone()),
+            producer_ids,
+            transactions: transactions.clone(),
             controller: controller.clone(),
             logs: logs.clone(),
             runtime,
@@ -166,6 +168,7 @@ impl Broker {
             zookeeper_port: embedded.as_ref().map(Coordination::port),
             gateway: Gateway::start(Arc::new(context), bound),
             groups,
+            transactions,
             logs,
             controller,
             session,
@@ -185,6 +188,7 @@ impl Broker {
     /// Stops: sends group members away, answers what is in flight, closes the logs cleanly, leaves the cluster, stops coordination.
     pub async fn stop(self) {
         // A member that waits for others would hold its connection open.
+        self.transactions.stop().await;
         self.groups.stop().await;
         self.gateway.stop(STOP_GRACE).await;
         self.logs.shutdown().await;
@@ -195,6 +199,14 @@ impl Broker {
             tracing::error!("{error}");
         }
     }
+}
+
+fn check_listeners(config: &BrokerConfig) -> Result<(), StartError> {
+    let mut listeners = config.listeners.iter();
+    let refused = listeners.find(|listener| listener.protocol != SecurityProtocol::Plaintext);
+    refused.map_or(Ok(()), |listener| {
+        Err(StartError::Protocol(listener.clone()))
+    })
 }
 
 async fn start_embedded(

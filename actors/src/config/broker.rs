@@ -28,6 +28,8 @@ typed! {
     /// [`BrokerConfig::default`] is the broker that runs without any configuration.
     #[derive(Clone, Debug)]
     pub struct BrokerConfig reads Values {
+        add_partitions_to_txn_retry_backoff_max_ms: u64 = "add.partitions.to.txn.retry.backoff.max.ms",
+        add_partitions_to_txn_retry_backoff_ms: u64 = "add.partitions.to.txn.retry.backoff.ms",
         auto_create_topics_enable: bool = "auto.create.topics.enable",
         auto_leader_rebalance_enable: bool = "auto.leader.rebalance.enable",
         background_threads: usize = "background.threads",
@@ -97,6 +99,7 @@ typed! {
         transaction_abort_timed_out_transaction_cleanup_interval_ms: u64 = "transaction.abort.timed.out.transaction.cleanup.interval.ms",
         transaction_max_timeout_ms: i32 = "transaction.max.timeout.ms",
         transaction_remove_expired_transaction_cleanup_interval_ms: u64 = "transaction.remove.expired.transaction.cleanup.interval.ms",
+        transaction_state_log_load_buffer_size: usize = "transaction.state.log.load.buffer.size",
         transaction_state_log_min_isr: usize = "transaction.state.log.min.isr",
         transaction_state_log_num_partitions: i32 = "transaction.state.log.num.partitions",
         transaction_state_log_replication_factor: i16 = "transaction.state.log.replication.factor",

@@ -19,7 +19,8 @@ use super::fetch_session::FetchSessions;
 use super::handlers::{
     api_versions, cluster, configs, delete_records, describe_producers, fetch, find_coordinator,
     group_admin, group_membership, init_producer_id, list_offsets, log_dirs, metadata,
-    offset_commit, offset_fetch, offset_for_leader_epoch, produce, topics,
+    offset_commit, offset_fetch, offset_for_leader_epoch, produce, topics, transaction_admin,
+    transactions, txn_offset_commit,
 };
 use super::request::RequestContext;
 use crate::broker::BrokerContext;
@@ -49,6 +50,11 @@ fn rows() -> Vec<Row> {
         api(0..=2, delete_records::handle),
         api(0..=5, init_producer_id::handle),
         api(0..=4, offset_for_leader_epoch::handle),
+        api(0..=5, transactions::add_partitions),
+        api(0..=4, transactions::add_offsets),
+        api(0..=5, transactions::end),
+        api(0..=1, transaction_admin::write_markers),
+        api(0..=5, txn_offset_commit::handle),
         api(0..=4, configs::describe),
         api(0..=2, configs::alter),
         api(0..=4, log_dirs::describe),
@@ -58,6 +64,8 @@ fn rows() -> Vec<Row> {
         api(0..=0, group_admin::delete_offsets),
         api(0..=2, cluster::describe),
         api(0..=0, describe_producers::handle),
+        api(0..=0, transaction_admin::describe),
+        api(0..=2, transaction_admin::list),
         api(0..=0, cluster::describe_topic_partitions),
     ]
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture,
 };
-use bytes::Bytes;
 use tokio::sync::watch;
 use troupe_protocol::kafka::errors::ErrorCode;
 
@@ -20,11 +19,13 @@ use super::join::JoinRequest;
 use super::loader::load;
 use super::member::Ticket;
 use super::offsets::{CommittedOffset, Offsets, TopicPartition};
+use super::open_transactions::OpenTransactions;
 use super::records::{self, TooLong};
 use super::requests::{MemberRef, Request, answer, refuse};
 use super::session::SyncRequest;
 use super::timers::Timers;
-use super::writes::{Completion, DeletionReply, Writes};
+use super::writes::{Completion, DeletionReply};
+use crate::internal_topic::writes::{KeyValue, Writes};
 use crate::partition::{Answer, PartitionHandle, Reply};
 use crate::runtime::Clock;
 
@@ -56,7 +57,9 @@ pub(crate) struct Coordinator {
     joins: HashMap<Ticket, Reply<Joined>>,
     syncs: HashMap<Ticket, Reply<Synced>>,
     next_ticket: Ticket,
-    writes: Writes,
+    pub(super) writes: Writes<Completion>,
+    /// Offsets that are not committed for good.
+    pub(super) open_transactions: OpenTransactions,
 }
 
 impl Actor for Coordinator {
@@ -94,6 +97,7 @@ impl Coordinator {
             syncs: HashMap::new(),
             next_ticket: 0,
             writes: Writes::default(),
+            open_transactions: OpenTransactions::default(),
         }
     }
 
@@ -110,7 +114,8 @@ impl Coordinator {
         ctx.spawn(loading.into_actor(self).map(|loaded, coordinator, ctx| {
             let partition = coordinator.start.partition.topic_partition();
             match loaded {
-                Ok(loader) => {
+                Ok(mut loader) => {
+                    coordinator.open_transactions = loader.open_transactions();
                     let skipped = loader.skipped();
                     let groups = loader.finish(coordinator.now());
                     tracing::debug!(%partition, groups = groups.len(), skipped, "groups are loaded");
@@ -135,7 +140,7 @@ impl Coordinator {
         self.set_alarm(ctx);
     }
 
-    fn entry(&mut self, id: &str) -> Option<&mut Entry> {
+    pub(super) fn entry(&mut self, id: &str) -> Option<&mut Entry> {
         self.groups.as_mut()?.get_mut(id)
     }
 
@@ -144,7 +149,7 @@ impl Coordinator {
         self.entry(id)?.classic()
     }
 
-    fn group_or_new(&mut self, id: &Arc<str>) {
+    pub(super) fn group_or_new(&mut self, id: &Arc<str>) {
         let now = self.now();
         if let Some(groups) = &mut self.groups {
             groups.entry(Arc::clone(id)).or_insert_with(|| {
@@ -182,11 +187,33 @@ impl Coordinator {
                 Ok(()) => self.commit(group, offsets, reply, ctx),
                 Err(error) => answer(reply, Err(error)),
             },
+            Request::TransactionalCommit {
+                group,
+                member,
+                generation,
+                producer,
+                offsets,
+                reply,
+            } => match self.check_transactional_commit(&group, &member, generation) {
+                Ok(()) => self.commit_in_transaction(group, producer, offsets, reply, ctx),
+                Err(error) => answer(reply, Err(error)),
+            },
+            Request::EndTransaction { marker, reply } => self.end_transaction(marker, reply, ctx),
             Request::Offsets {
                 group,
                 partitions,
+                require_stable,
                 reply,
-            } => answer(reply, Ok(self.offsets(&group, partitions))),
+            } => {
+                let offsets = self.offsets(&group, partitions).into_iter();
+                let told = offsets.map(|(partition, committed)| {
+                    let stable =
+                        !require_stable || !self.open_transactions.is_unstable(&group, &partition);
+                    let told = stable.then_some(committed);
+                    (partition, told.ok_or(ErrorCode::UnstableOffsetCommit))
+                });
+                answer(reply, Ok(told.collect()));
+            }
             Request::DeleteOffsets {
                 group,
                 partitions,
@@ -232,7 +259,9 @@ impl Coordinator {
         let Some(entry) = groups.get(id) else { return };
         match entry.next_deadline_ms() {
             Some(deadline_ms) => self.timers.set(id, deadline_ms),
-            None if entry.is_void() => drop(groups.remove(id)),
+            None if entry.is_void() && !self.open_transactions.concern(id) => {
+                groups.remove(id);
+            }
             None => {}
         }
     }
@@ -332,6 +361,22 @@ impl Coordinator {
         group.check_commit(&member.member_id, instance_id, generation, &step)
     }
 
+    fn check_transactional_commit(
+        &mut self,
+        group: &Arc<str>,
+        member: &MemberRef,
+        generation: i32,
+    ) -> Answer<()> {
+        if generation < 0 {
+            self.group_or_new(group);
+        }
+        let config = Arc::clone(&self.start.config);
+        let step = Step::new(&config, self.now());
+        let group = self.group(group).ok_or(ErrorCode::IllegalGeneration)?;
+        let instance_id = member.instance_id.as_deref();
+        group.check_transactional_commit(&member.member_id, instance_id, generation, &step)
+    }
+
     fn commit(
         &mut self,
         group: Arc<str>,
@@ -342,11 +387,7 @@ impl Coordinator {
         if let Some(entry) = self.entry(&group) {
             entry.writes_under_way += 1;
         }
-        let records = offsets.iter().map(|((topic, partition), committed)| {
-            let key = records::offset_key(&group, topic, *partition)?;
-            Ok((key, Some(records::offset_value(committed)?)))
-        });
-        let records = records.collect();
+        let records = Self::offset_records(&group, &offsets);
         self.enqueue(
             records,
             Completion::Commit {
@@ -358,12 +399,24 @@ impl Coordinator {
         self.write(ctx);
     }
 
+    pub(super) fn offset_records(
+        group: &str,
+        offsets: &[(TopicPartition, CommittedOffset)],
+    ) -> Result<Vec<KeyValue>, TooLong> {
+        let records = offsets.iter().map(|((topic, partition), committed)| {
+            let key = records::offset_key(group, topic, *partition)?;
+            Ok((key, Some(records::offset_value(committed)?)))
+        });
+        records.collect()
+    }
+
     fn offsets(
-        &mut self,
+        &self,
         group: &str,
         partitions: Option<Vec<TopicPartition>>,
     ) -> Vec<(TopicPartition, Option<CommittedOffset>)> {
-        let offsets = self.entry(group).map(|entry| &entry.offsets);
+        let entry = self.groups.as_ref().and_then(|groups| groups.get(group));
+        let offsets = entry.map(|entry| &entry.offsets);
         match partitions {
             None => offsets
                 .into_iter()
@@ -480,6 +533,9 @@ impl Coordinator {
             .cloned()
             .collect();
         for id in ids {
+            if self.open_transactions.concern(&id) {
+                continue;
+            }
             let Some(entry) = self.entry(&id) else {
                 continue;
             };
@@ -532,11 +588,7 @@ impl Coordinator {
     }
 
     /// Takes records up for the next write.
-    fn enqueue(
-        &mut self,
-        records: Result<Vec<(Bytes, Option<Bytes>)>, TooLong>,
-        completion: Completion,
-    ) {
+    fn enqueue(&mut self, records: Result<Vec<KeyValue>, TooLong>, completion: Completion) {
         match records {
             Ok(records) => self.writes.push(records, completion),
             Err(error) => {
@@ -547,7 +599,7 @@ impl Coordinator {
     }
 
     /// Starts the next write, unless one is under way.
-    fn write(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn write(&mut self, ctx: &mut Context<Self>) {
         let Some(append) = self.writes.start(&self.start.partition, self.now().wall_ms) else {
             return;
         };
@@ -584,6 +636,18 @@ impl Coordinator {
                 }
                 answer(reply, result);
             }
+            Completion::TransactionalCommit {
+                group,
+                producer_id,
+                offsets,
+                reply,
+            } => {
+                self.committed_in_transaction(&group, producer_id, offsets, result);
+                answer(reply, result);
+            }
+            Completion::EndTransaction { marker, reply } => {
+                self.ended_transaction(marker, reply, result);
+            }
             Completion::DeleteOffsets {
                 group,
                 partitions,
@@ -616,10 +680,7 @@ impl Coordinator {
     }
 }
 
-fn tombstones(
-    group: &str,
-    partitions: &[TopicPartition],
-) -> Result<Vec<(Bytes, Option<Bytes>)>, TooLong> {
+fn tombstones(group: &str, partitions: &[TopicPartition]) -> Result<Vec<KeyValue>, TooLong> {
     partitions
         .iter()
         .map(|(topic, partition)| Ok((records::offset_key(group, topic, *partition)?, None)))

@@ -1,6 +1,6 @@
 //! The coordinators of this broker: one for each partition of `__consumer_offsets` that it leads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +8,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use troupe_protocol::kafka::errors::ErrorCode;
 
+use super::OFFSETS_TOPIC;
 use super::coordinator::{Coordinator, Start};
 use super::group::GroupConfig;
 use super::requests::CoordinatorHandle;
-use super::{OFFSETS_TOPIC, partition_of};
 use crate::config::BrokerConfig;
+use crate::internal_topic::led::{Led, Running};
+use crate::internal_topic::partition_of;
 use crate::metadata::{BrokerId, MetadataImage};
 use crate::partition::{Answer, PartitionHandle};
 use crate::runtime::Runtime;
@@ -20,21 +22,11 @@ use crate::runtime::Runtime;
 /// How long a client that looks for its coordinator waits until that has loaded its groups.
 const LOAD_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Running coordinators by partition.
-type Running = BTreeMap<i32, (PartitionEpoch, CoordinatorHandle)>;
-
-/// What a coordinator belongs to: another replica or another leadership is another one's business.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct PartitionEpoch {
-    topic_id: uuid::Uuid,
-    leader_epoch: i32,
-}
-
 /// Finds the coordinator of a group. Cheap to clone.
 #[derive(Clone)]
 pub struct GroupCoordinators {
     image: watch::Receiver<Arc<MetadataImage>>,
-    running: watch::Receiver<Arc<Running>>,
+    running: watch::Receiver<Arc<Running<CoordinatorHandle>>>,
     config: Arc<GroupConfig>,
     end: CancellationToken,
 }
@@ -47,16 +39,15 @@ impl GroupCoordinators {
         runtime: &Runtime,
         image: watch::Receiver<Arc<MetadataImage>>,
     ) -> Self {
-        let (sender, running) = watch::channel(Arc::new(Running::new()));
+        let (led, running) = Led::new(broker_id, OFFSETS_TOPIC);
         let end = CancellationToken::new();
         let groups = Arc::new(group_config(config));
         let following = Following {
-            broker_id,
+            led,
             runtime: runtime.clone(),
             config: Arc::clone(&groups),
             load_bytes: config.offsets_load_buffer_size,
             expiry_interval: Duration::from_millis(config.offsets_retention_check_interval_ms),
-            running: sender,
         };
         actix_rt::spawn(following.run(image.clone(), end.clone()));
         Self {
@@ -80,9 +71,19 @@ impl GroupCoordinators {
         let image = self.image.borrow();
         let topic = image.topic(OFFSETS_TOPIC);
         let count = topic.map_or(0, |topic| topic.partitions.len());
-        let partition = partition_of(group, i32::try_from(count).unwrap_or(i32::MAX));
+        self.of_partition(partition_of(
+            group,
+            i32::try_from(count).unwrap_or(i32::MAX),
+        ))
+    }
+
+    /// Returns the coordinator of the groups of a partition.
+    ///
+    /// # Errors
+    /// NOT_COORDINATOR when that is not here.
+    pub(crate) fn of_partition(&self, partition: i32) -> Answer<CoordinatorHandle> {
         let running = self.running.borrow();
-        let found = running.get(&partition).filter(|_| count > 0);
+        let found = running.get(&partition);
         found
             .map(|(_, coordinator)| coordinator.clone())
             .ok_or(ErrorCode::NotCoordinator)
@@ -129,28 +130,28 @@ impl GroupCoordinators {
 
 /// Follows the metadata.
 struct Following {
-    broker_id: BrokerId,
+    led: Led<CoordinatorHandle>,
     runtime: Runtime,
     config: Arc<GroupConfig>,
     load_bytes: usize,
     expiry_interval: Duration,
-    running: watch::Sender<Arc<Running>>,
 }
 
 impl Following {
     async fn run(self, mut image: watch::Receiver<Arc<MetadataImage>>, end: CancellationToken) {
         let mut before = Arc::new(MetadataImage::default());
+        let start = |partition, _| self.start(partition);
         loop {
             let current = Arc::clone(&image.borrow_and_update());
             self.forget_deleted(&before, &current).await;
-            self.follow(&current).await;
+            self.led.follow(&current, start).await;
             before = current;
             tokio::select! {
                 changed = image.changed() => if changed.is_err() { break },
                 () = end.cancelled() => break,
             }
         }
-        self.follow(&MetadataImage::default()).await;
+        self.led.follow(&MetadataImage::default(), start).await;
     }
 
     /// Tells the coordinators which topics are no more.
@@ -163,56 +164,10 @@ impl Following {
         if deleted.is_empty() {
             return;
         }
-        let (deleted, running) = (Arc::new(deleted), Arc::clone(&self.running.borrow()));
+        let (deleted, running) = (Arc::new(deleted), self.led.running());
         for (_, coordinator) in running.values() {
             coordinator.forget(Arc::clone(&deleted)).await;
         }
-    }
-
-    /// Starts the coordinators that an image asks for, and ends the others.
-    async fn follow(&self, image: &MetadataImage) {
-        let wanted = self.led_here(image);
-        let mut running = Running::clone(&self.running.borrow());
-        let stale: Vec<i32> = running
-            .iter()
-            .filter(|(partition, (epoch, _))| {
-                wanted.get(partition).map(|(epoch, _)| epoch) != Some(epoch)
-            })
-            .map(|(&partition, _)| partition)
-            .collect();
-        let ended: Vec<_> = stale
-            .iter()
-            .filter_map(|partition| running.remove(partition))
-            .collect();
-        let count = running.len();
-        for (partition, (epoch, replica)) in wanted {
-            running
-                .entry(partition)
-                .or_insert_with(|| (epoch, self.start(replica)));
-        }
-        if !ended.is_empty() || running.len() > count {
-            self.running.send_replace(Arc::new(running));
-        }
-        for (_, coordinator) in ended {
-            coordinator.stop().await;
-        }
-    }
-
-    fn led_here(&self, image: &MetadataImage) -> BTreeMap<i32, (PartitionEpoch, PartitionHandle)> {
-        let Some(topic) = image.topic(OFFSETS_TOPIC) else {
-            return BTreeMap::new();
-        };
-        (0..)
-            .zip(&topic.partitions)
-            .filter(|(_, partition)| partition.leader == self.broker_id)
-            .filter_map(|(number, partition)| {
-                let epoch = PartitionEpoch {
-                    topic_id: topic.id,
-                    leader_epoch: partition.leader_epoch,
-                };
-                Some((number, (epoch, partition.local.clone()?)))
-            })
-            .collect()
     }
 
     fn start(&self, partition: PartitionHandle) -> CoordinatorHandle {

@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use tokio::sync::oneshot;
-use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::records::batch::{Batch, batches};
 use troupe_protocol::kafka::records::record::Record;
 
 use super::entry::{Entry, Kind};
 use super::group::{Group, Now};
-use super::offsets::Offsets;
+use super::offsets::{CommittedOffset, Offsets, TopicPartition};
+use super::open_transactions::OpenTransactions;
 use super::records::{
     CorruptRecord, GroupValue, Key, decode_group_value, decode_key, decode_offset_value,
 };
+use crate::internal_topic::{ReplayError, replay};
 use crate::partition::PartitionHandle;
-use crate::partition::messages::{Read, ReadResult, Reader};
 
 /// What the records of one batch may take when they are decompressed.
 const MAX_BATCH_BYTES: usize = 128 << 20;
@@ -52,6 +51,25 @@ impl Loader {
     /// Returns how many records or batches could not be read.
     pub(super) fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// Takes out what open transactions have committed.
+    pub(super) fn open_transactions(&mut self) -> OpenTransactions {
+        let mut open = OpenTransactions::default();
+        for (producer_id, records) in std::mem::take(&mut self.open) {
+            for record in records {
+                match offset_of(&record) {
+                    Ok(Some((group, partition, committed))) => {
+                        let group = group.into();
+                        open.begin(&group, std::iter::once(&partition));
+                        open.written(producer_id, &group, vec![(partition, committed)]);
+                    }
+                    Ok(None) => {}
+                    Err(error) => self.skip(Some(record.offset), &error),
+                }
+            }
+        }
+        open
     }
 
     /// Returns the groups as they were.
@@ -152,54 +170,40 @@ impl Loader {
     }
 }
 
+/// Reads a committed offset; `None` for any other record.
+fn offset_of(
+    record: &Record,
+) -> Result<Option<(String, TopicPartition, CommittedOffset)>, CorruptRecord> {
+    let key = record.key.as_ref().ok_or(CorruptRecord::Truncated)?;
+    let (key, Some(value)) = (decode_key(key)?, &record.value) else {
+        return Ok(None);
+    };
+    let Key::Offset {
+        group,
+        topic,
+        partition,
+    } = key
+    else {
+        return Ok(None);
+    };
+    let partition = (topic.into(), partition);
+    Ok(Some((group, partition, decode_offset_value(value)?)))
+}
+
 /// Reads a partition of `__consumer_offsets` from its start to its end.
 pub(super) async fn load(
     partition: PartitionHandle,
     max_bytes: usize,
-) -> Result<Loader, LoadError> {
+) -> Result<Loader, ReplayError> {
     let mut loader = Loader::default();
-    let mut offset = partition.progress().log_start_offset;
-    loop {
-        let (reply, answer) = oneshot::channel();
-        let read = Read {
-            offset,
-            max_bytes: max_bytes as u64,
-            at_least_one: true,
-            reader: Reader::Debug,
-            current_leader_epoch: -1,
-            last_fetched_epoch: -1,
-            reply,
-        };
-        partition.send(read).await?;
-        let ReadResult { error, records, .. } =
-            answer.await.map_err(|_| ErrorCode::KafkaStorageError)?;
-        if error.is_error() {
-            return Err(error.into());
-        }
-        let Some(records) = records.filter(|records| records.len > 0) else {
-            return Ok(loader);
-        };
-        // The actor lives on the thread of this log: blocking here is what that thread is for.
-        let next = loader.take(&records.read()?);
-        // Where nothing can be read, the next offset may do.
-        offset = next.unwrap_or(offset).max(offset.saturating_add(1));
-    }
-}
-
-/// Why groups can't be loaded.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum LoadError {
-    #[error("the partition answers {0}")]
-    Partition(#[from] ErrorCode),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
+    replay(&partition, max_bytes, |bytes| loader.take(bytes)).await?;
+    Ok(loader)
 }
 
 #[cfg(test)]
 mod tests {
     use troupe_protocol::kafka::records::builder::BatchBuilder;
 
-    use super::super::offsets::CommittedOffset;
     use super::super::records::{group_key, group_value, offset_key, offset_value};
     use super::*;
 

@@ -273,7 +273,7 @@ pub fn subscribed_topics(mut subscription: &[u8]) -> Option<Vec<String>> {
     Some(topics)
 }
 
-fn put_string(out: &mut BytesMut, text: &str) -> Result<(), TooLong> {
+pub(crate) fn put_string(out: &mut BytesMut, text: &str) -> Result<(), TooLong> {
     out.put_i16(i16::try_from(text.len()).map_err(|_| TooLong(text.len()))?);
     out.put_slice(text.as_bytes());
     Ok(())
@@ -300,20 +300,24 @@ fn put_bytes(out: &mut BytesMut, bytes: &[u8]) -> Result<(), TooLong> {
     Ok(())
 }
 
-fn i16_of(input: &mut &[u8]) -> Result<i16, CorruptRecord> {
+pub(crate) fn i16_of(input: &mut &[u8]) -> Result<i16, CorruptRecord> {
     input.try_get_i16().map_err(|_| CorruptRecord::Truncated)
 }
 
-fn i32_of(input: &mut &[u8]) -> Result<i32, CorruptRecord> {
+pub(crate) fn i32_of(input: &mut &[u8]) -> Result<i32, CorruptRecord> {
     input.try_get_i32().map_err(|_| CorruptRecord::Truncated)
 }
 
-fn i64_of(input: &mut &[u8]) -> Result<i64, CorruptRecord> {
+pub(crate) fn i64_of(input: &mut &[u8]) -> Result<i64, CorruptRecord> {
     input.try_get_i64().map_err(|_| CorruptRecord::Truncated)
 }
 
 /// Reads a length: compact ones are one more than they mean, and 0 is null.
-fn length(input: &mut &[u8], compact: bool, short: bool) -> Result<Option<usize>, CorruptRecord> {
+pub(crate) fn length(
+    input: &mut &[u8],
+    compact: bool,
+    short: bool,
+) -> Result<Option<usize>, CorruptRecord> {
     let length = if compact {
         i64::from(varint(input)?) - 1
     } else if short {
@@ -329,7 +333,7 @@ fn length(input: &mut &[u8], compact: bool, short: bool) -> Result<Option<usize>
     }
 }
 
-fn varint(input: &mut &[u8]) -> Result<u32, CorruptRecord> {
+pub(crate) fn varint(input: &mut &[u8]) -> Result<u32, CorruptRecord> {
     let mut value = 0;
     for shift in [0, 7, 14, 21, 28] {
         let byte = input.try_get_u8().map_err(|_| CorruptRecord::Truncated)?;
@@ -341,7 +345,7 @@ fn varint(input: &mut &[u8]) -> Result<u32, CorruptRecord> {
     Err(CorruptRecord::Length)
 }
 
-fn take<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], CorruptRecord> {
+pub(crate) fn take<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], CorruptRecord> {
     let (taken, rest) = input
         .split_at_checked(length)
         .ok_or(CorruptRecord::Truncated)?;
@@ -357,7 +361,7 @@ fn nullable(input: &mut &[u8], compact: bool) -> Result<Option<String>, CorruptR
     Ok(Some(text.to_owned()))
 }
 
-fn string(input: &mut &[u8], compact: bool) -> Result<String, CorruptRecord> {
+pub(crate) fn string(input: &mut &[u8], compact: bool) -> Result<String, CorruptRecord> {
     nullable(input, compact)?.ok_or(CorruptRecord::Length)
 }
 
@@ -366,7 +370,7 @@ fn blob(input: &mut &[u8], compact: bool) -> Result<Bytes, CorruptRecord> {
     Ok(Bytes::copy_from_slice(take(input, length)?))
 }
 
-fn skip_tags(input: &mut &[u8]) -> Result<(), CorruptRecord> {
+pub(crate) fn skip_tags(input: &mut &[u8]) -> Result<(), CorruptRecord> {
     for _ in 0..varint(input)? {
         varint(input)?;
         let size = varint(input)?;

@@ -12,7 +12,9 @@ use super::group::{GroupDescription, Joined, Synced};
 use super::join::JoinRequest;
 use super::offsets::{CommittedOffset, TopicPartition};
 use super::session::SyncRequest;
+use crate::internal_topic::led::Companion;
 use crate::partition::{Answer, Reply};
+use crate::transactions::{Marker, Producer};
 
 /// Who commits, leaves or heartbeats.
 #[derive(Debug, Clone)]
@@ -20,6 +22,9 @@ pub(crate) struct MemberRef {
     pub(crate) member_id: Arc<str>,
     pub(crate) instance_id: Option<Arc<str>>,
 }
+
+/// An offset, if there is one, or why it is not told.
+pub(crate) type FetchedOffset = (TopicPartition, Answer<Option<CommittedOffset>>);
 
 /// What a coordinator can be asked. While it loads, everything but a heartbeat is refused with
 /// COORDINATOR_LOAD_IN_PROGRESS.
@@ -55,11 +60,27 @@ pub(crate) enum Request {
         offsets: Vec<(TopicPartition, CommittedOffset)>,
         reply: Reply<()>,
     },
+    /// Offsets that count once the transaction of this producer is committed.
+    TransactionalCommit {
+        group: Arc<str>,
+        member: MemberRef,
+        generation: i32,
+        producer: Producer,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
+        reply: Reply<()>,
+    },
+    /// A transaction that may have committed offsets has ended.
+    EndTransaction {
+        marker: Marker,
+        reply: Reply<()>,
+    },
     /// The offsets of these partitions, or all.
     Offsets {
         group: Arc<str>,
         partitions: Option<Vec<TopicPartition>>,
-        reply: Reply<Vec<(TopicPartition, Option<CommittedOffset>)>>,
+        /// Whether offsets that an open transaction may change are refused with UNSTABLE_OFFSET_COMMIT (KIP-447).
+        require_stable: bool,
+        reply: Reply<Vec<FetchedOffset>>,
     },
     /// Answered for each partition.
     DeleteOffsets {
@@ -122,9 +143,10 @@ impl CoordinatorHandle {
         // One that is gone has nothing to forget.
         let _ = self.addr.send(Request::ForgetTopics { topics }).await;
     }
+}
 
-    /// Ends the coordinator.
-    pub(crate) async fn stop(&self) {
+impl Companion for CoordinatorHandle {
+    async fn stop(&self) {
         // One that is gone has ended already.
         let _ = self.addr.send(Request::Stop).await;
     }
@@ -140,6 +162,8 @@ pub(super) fn refuse(request: Request) {
         Request::Join { reply, .. } => answer(reply, Err(LOADING)),
         Request::Leave { reply, .. } => answer(reply, Err(LOADING)),
         Request::Commit { reply, .. } => answer(reply, Err(LOADING)),
+        Request::TransactionalCommit { reply, .. } => answer(reply, Err(LOADING)),
+        Request::EndTransaction { reply, .. } => answer(reply, Err(LOADING)),
         Request::Offsets { reply, .. } => answer(reply, Err(LOADING)),
         Request::DeleteOffsets { reply, .. } => answer(reply, Err(LOADING)),
         Request::Describe { reply, .. } => answer(reply, Err(LOADING)),

@@ -156,6 +156,32 @@ impl Group {
         Ok(())
     }
 
+    /// Checks who commits offsets in a transaction. Only a producer that says for which member it does so is checked: it
+    /// is fenced with the member (KIP-447).
+    ///
+    /// # Errors
+    /// UNKNOWN_MEMBER_ID, ILLEGAL_GENERATION, FENCED_INSTANCE_ID.
+    pub fn check_transactional_commit(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+        step: &Step<'_>,
+    ) -> Result<(), ErrorCode> {
+        if self.state == State::Dead {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        let nobody = generation < 0 && member_id.is_empty() && instance_id.is_none();
+        if nobody || (generation < 0 && self.state == State::Empty) {
+            return Ok(());
+        }
+        self.check_generation(member_id, instance_id, generation)?;
+        if let Some(member) = self.members.get_mut(member_id) {
+            member.touch(step.now.monotonic_ms);
+        }
+        Ok(())
+    }
+
     /// Lets a member go; with an empty member id, the static member of that name.
     ///
     /// # Errors

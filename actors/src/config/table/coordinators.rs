@@ -5,10 +5,10 @@ use super::super::key::{Check, ConfigKey, keys};
 pub(super) const COORDINATORS: &[ConfigKey] = keys! {
     /// The longest wait before partitions are again added to a transaction that another operation
     /// holds.
-    "add.partitions.to.txn.retry.backoff.max.ms" Int = "100", Check::Min(0), ReadOnly, Ignored;
+    "add.partitions.to.txn.retry.backoff.max.ms" Int = "100", Check::Min(0), ReadOnly, Used;
     /// The first wait before partitions are again added to a transaction that another operation
     /// holds.
-    "add.partitions.to.txn.retry.backoff.ms" Int = "20", Check::Min(1), ReadOnly, Ignored;
+    "add.partitions.to.txn.retry.backoff.ms" Int = "20", Check::Min(1), ReadOnly, Used;
     /// The assignors that the broker offers to consumer groups; the first is the default.
     "group.consumer.assignors" List = "org.apache.kafka.coordinator.group.assignor.UniformAssignor,org.apache.kafka.coordinator.group.assignor.RangeAssignor", Check::Any, ReadOnly, Ignored;
     /// How often members of a consumer group heartbeat.
@@ -150,25 +150,25 @@ pub(super) const COORDINATORS: &[ConfigKey] = keys! {
     /// After how many requests finished waits of ShareFetch are cleared away.
     "share.fetch.purgatory.purge.interval.requests" Int = "1000", Check::Any, ReadOnly, Ignored;
     /// How often to look for transactions that have timed out.
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms" Int = "10000", Check::Min(1), ReadOnly, Ignored;
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms" Int = "10000", Check::Min(1), ReadOnly, Used;
     /// The longest timeout that a transaction may ask for.
-    "transaction.max.timeout.ms" Int = "900000", Check::Min(1), ReadOnly, Ignored;
+    "transaction.max.timeout.ms" Int = "900000", Check::Min(1), ReadOnly, Used;
     /// Whether a leader asks the coordinator if a transaction really holds its partition.
     "transaction.partition.verification.enable" Boolean = "true", Check::Any, ClusterWide, Ignored;
     /// How often to look for transactional ids that have expired.
-    "transaction.remove.expired.transaction.cleanup.interval.ms" Int = "3600000", Check::Min(1), ReadOnly, Ignored;
+    "transaction.remove.expired.transaction.cleanup.interval.ms" Int = "3600000", Check::Min(1), ReadOnly, Used;
     /// How much of the transaction topic is read at once when a coordinator loads it.
-    "transaction.state.log.load.buffer.size" Int = "5242880", Check::Min(1), ReadOnly, Ignored;
+    "transaction.state.log.load.buffer.size" Int = "5242880", Check::Min(1), ReadOnly, Used;
     /// How many replicas of the transaction topic must be in sync, as far as there are brokers.
-    "transaction.state.log.min.isr" Int = "2", Check::Min(1), ReadOnly, Ignored;
+    "transaction.state.log.min.isr" Int = "2", Check::Min(1), ReadOnly, Used;
     /// How many partitions the transaction topic gets.
-    "transaction.state.log.num.partitions" Int = "50", Check::Min(1), ReadOnly, Ignored;
+    "transaction.state.log.num.partitions" Int = "50", Check::Min(1), ReadOnly, Used;
     /// How many replicas the transaction topic gets, as far as there are brokers.
-    "transaction.state.log.replication.factor" Short = "3", Check::Min(1), ReadOnly, Ignored;
+    "transaction.state.log.replication.factor" Short = "3", Check::Min(1), ReadOnly, Used;
     /// The size of segments of the transaction topic.
-    "transaction.state.log.segment.bytes" Int = "104857600", Check::Min(1), ReadOnly, Ignored;
+    "transaction.state.log.segment.bytes" Int = "104857600", Check::Min(1), ReadOnly, Used;
     /// Whether transactions may be part of a two-phase commit.
     "transaction.two.phase.commit.enable" Boolean = "false", Check::Any, ReadOnly, Ignored;
     /// After how long without a transaction a transactional id is forgotten.
-    "transactional.id.expiration.ms" Int = "604800000", Check::Min(1), ReadOnly, Ignored;
+    "transactional.id.expiration.ms" Int = "604800000", Check::Min(1), ReadOnly, Used;
 };

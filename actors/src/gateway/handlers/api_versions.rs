@@ -1,22 +1,53 @@
 //! ApiVersions: what this broker serves (KIP-35, KIP-511).
 
+use troupe_protocol::kafka::StrBytes;
 use troupe_protocol::kafka::errors::ErrorCode;
 pub(crate) use troupe_protocol::kafka::messages::ApiVersionsRequest as Request;
 use troupe_protocol::kafka::messages::ApiVersionsResponse;
-use troupe_protocol::kafka::messages::api_versions_response::ApiVersion;
+use troupe_protocol::kafka::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 
 use crate::gateway::dispatch;
 use crate::gateway::request::RequestContext;
+use crate::transactions::TRANSACTION_VERSION;
 
-/// Lists the dispatch table. There are no features: a cluster with ZooKeeper has none to finalize.
+/// First version with features.
+const FIRST_WITH_FEATURES: i16 = 3;
+/// First version whose readers know features that are supported from version 0 on.
+const FIRST_WITH_ANY_MINIMUM: i16 = 4;
+
+/// Lists the dispatch table, and the one feature that is finalized: the version of the transaction protocol (KIP-890).
+/// Kafka finalizes none in a cluster with ZooKeeper; clients of 4.0 and later only use the newer protocol if it is.
 pub(crate) async fn handle(cx: RequestContext, request: Request) -> ApiVersionsResponse {
-    let legal = cx.version < 3
+    let legal = cx.version < FIRST_WITH_FEATURES
         || (is_legal(&request.client_software_name) && is_legal(&request.client_software_version));
-    if legal {
+    if legal && cx.version >= FIRST_WITH_FEATURES {
+        with_features(answer(ErrorCode::None), cx.version)
+    } else if legal {
         answer(ErrorCode::None)
     } else {
         ApiVersionsResponse::default().with_error_code(ErrorCode::InvalidRequest.code())
     }
+}
+
+/// Says which features are finalized, and in which versions they are supported. The latter start at 0, which clients
+/// that ask by less than version 4 can't read (KAFKA-17011).
+fn with_features(answer: ApiVersionsResponse, version: i16) -> ApiVersionsResponse {
+    let name = StrBytes::from_static_str("transaction.version");
+    let finalized = FinalizedFeatureKey::default()
+        .with_name(name.clone())
+        .with_min_version_level(TRANSACTION_VERSION)
+        .with_max_version_level(TRANSACTION_VERSION);
+    let supported = SupportedFeatureKey::default()
+        .with_name(name)
+        .with_max_version(TRANSACTION_VERSION);
+    let supported = (version >= FIRST_WITH_ANY_MINIMUM).then_some(supported);
+    answer
+        .with_supported_features(supported.into_iter().collect())
+        .with_finalized_features(vec![finalized])
+        // It never changes.
+        .with_finalized_features_epoch(0)
 }
 
 /// Answers a version that is not served: clients take the ranges and come back with one that is.

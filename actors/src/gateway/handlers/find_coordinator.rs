@@ -1,7 +1,9 @@
-//! FindCoordinator: which broker a group lives on.
+//! FindCoordinator: which broker a group or a transactional id lives on.
 //!
-//! The first one to ask has `__consumer_offsets` created, and is answered when it can be used. There is no coordinator
-//! of transactions yet, nor of share groups: COORDINATOR_NOT_AVAILABLE.
+//! The first one to ask has `__consumer_offsets` or `__transaction_state` created, and is answered when it can be used.
+//! There is no coordinator of share groups yet: COORDINATOR_NOT_AVAILABLE.
+
+use std::collections::BTreeMap;
 
 use troupe_protocol::kafka::StrBytes;
 use troupe_protocol::kafka::errors::ErrorCode;
@@ -12,7 +14,9 @@ use super::common::{reachable_brokers, text};
 use crate::config::BrokerConfig;
 use crate::controller::topics::{AdminError, NewTopic};
 use crate::gateway::request::RequestContext;
-use crate::groups::{OFFSETS_TOPIC, partition_of};
+use crate::groups::OFFSETS_TOPIC;
+use crate::internal_topic::partition_of;
+use crate::transactions::TRANSACTION_TOPIC;
 
 /// First version that asks for several at once.
 const FIRST_WITH_LIST: i16 = 4;
@@ -46,8 +50,8 @@ pub(crate) async fn handle(
 
 async fn find(cx: &RequestContext, key_type: i8, key: &StrBytes) -> Coordinator {
     let found = match key_type {
-        GROUP => find_group(cx, key).await,
-        TRANSACTION => Err(ErrorCode::CoordinatorNotAvailable.into()),
+        GROUP => find_leader(cx, OFFSETS_TOPIC, offsets_topic, key).await,
+        TRANSACTION => find_leader(cx, TRANSACTION_TOPIC, transaction_topic, key).await,
         SHARE if cx.version >= FIRST_WITH_SHARE => Err(ErrorCode::CoordinatorNotAvailable.into()),
         _ => Err(ErrorCode::InvalidRequest.into()),
     };
@@ -66,16 +70,25 @@ async fn find(cx: &RequestContext, key_type: i8, key: &StrBytes) -> Coordinator 
     }
 }
 
-async fn find_group(cx: &RequestContext, group: &str) -> Result<(i32, StrBytes, i32), AdminError> {
-    ensure_topic(cx).await?;
+/// Finds the leader of the partition of an internal topic that a key belongs to, and waits until it has loaded.
+async fn find_leader(
+    cx: &RequestContext,
+    topic: &str,
+    describe: fn(&BrokerConfig, i32) -> NewTopic,
+    key: &str,
+) -> Result<(i32, StrBytes, i32), AdminError> {
+    ensure_topic(cx, topic, describe).await?;
     let image = cx.broker.image();
     let unavailable = || AdminError::from(ErrorCode::CoordinatorNotAvailable);
-    let topic = image.topic(OFFSETS_TOPIC).ok_or_else(unavailable)?;
-    let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-    let number = partition_of(group, count);
-    let partition = topic.partition(number).ok_or_else(unavailable)?;
+    let found = image.topic(topic).ok_or_else(unavailable)?;
+    let count = i32::try_from(found.partitions.len()).unwrap_or(i32::MAX);
+    let number = partition_of(key, count);
+    let partition = found.partition(number).ok_or_else(unavailable)?;
     if partition.leader == cx.broker.broker_id && partition.local.is_some() {
-        cx.broker.groups.loaded(number).await;
+        match topic {
+            OFFSETS_TOPIC => cx.broker.groups.loaded(number).await,
+            _ => cx.broker.transactions.loaded(number).await,
+        }
     }
     reachable_brokers(cx, &image)
         .find(|(broker, ..)| broker.id == partition.leader)
@@ -83,13 +96,18 @@ async fn find_group(cx: &RequestContext, group: &str) -> Result<(i32, StrBytes, 
         .ok_or_else(unavailable)
 }
 
-/// Creates `__consumer_offsets` when it is missing.
-async fn ensure_topic(cx: &RequestContext) -> Result<(), AdminError> {
+/// Creates an internal topic when it is missing.
+async fn ensure_topic(
+    cx: &RequestContext,
+    topic: &str,
+    describe: fn(&BrokerConfig, i32) -> NewTopic,
+) -> Result<(), AdminError> {
     let image = cx.broker.image();
-    if image.topic(OFFSETS_TOPIC).is_some() {
+    if image.topic(topic).is_some() {
         return Ok(());
     }
-    let topic = offsets_topic(&cx.broker.config, image.brokers.len());
+    let brokers = i32::try_from(image.brokers.len().max(1)).unwrap_or(i32::MAX);
+    let topic = describe(&cx.broker.config, brokers);
     let outcomes = cx.broker.controller.create_topics(vec![topic], false).await;
     match outcomes.into_iter().next() {
         // Somebody else was faster.
@@ -102,25 +120,45 @@ async fn ensure_topic(cx: &RequestContext) -> Result<(), AdminError> {
 }
 
 /// Describes `__consumer_offsets` as Kafka makes it, but with no more replicas than there are brokers.
-fn offsets_topic(config: &BrokerConfig, brokers: usize) -> NewTopic {
-    let replicas = i32::from(config.offsets_topic_replication_factor);
-    let brokers = i32::try_from(brokers.max(1)).unwrap_or(i32::MAX);
-    let settings = [
-        ("cleanup.policy", "compact".to_owned()),
-        ("compression.type", "producer".to_owned()),
-        (
-            "segment.bytes",
-            config.offsets_topic_segment_bytes.to_string(),
-        ),
-    ];
+fn offsets_topic(config: &BrokerConfig, brokers: i32) -> NewTopic {
+    let segment_bytes = config.offsets_topic_segment_bytes.to_string();
     NewTopic {
         name: OFFSETS_TOPIC.to_owned(),
         partitions: config.offsets_topic_num_partitions,
-        replication_factor: replicas.min(brokers),
+        replication_factor: brokers.min(config.offsets_topic_replication_factor.into()),
         assignment: Vec::new(),
-        config: settings
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), Some(value)))
-            .collect(),
+        config: settings([
+            ("cleanup.policy", "compact"),
+            ("compression.type", "producer"),
+            ("segment.bytes", &segment_bytes),
+        ]),
     }
+}
+
+/// Describes `__transaction_state` as Kafka makes it, but with no more replicas than there are brokers, of which no more
+/// have to be in sync.
+fn transaction_topic(config: &BrokerConfig, brokers: i32) -> NewTopic {
+    let replicas = brokers.min(config.transaction_state_log_replication_factor.into());
+    let min_isr = i32::try_from(config.transaction_state_log_min_isr).unwrap_or(i32::MAX);
+    let segment_bytes = config.transaction_state_log_segment_bytes.to_string();
+    NewTopic {
+        name: TRANSACTION_TOPIC.to_owned(),
+        partitions: config.transaction_state_log_num_partitions,
+        replication_factor: replicas,
+        assignment: Vec::new(),
+        config: settings([
+            ("cleanup.policy", "compact"),
+            ("compression.type", "uncompressed"),
+            ("min.insync.replicas", &min_isr.min(replicas).to_string()),
+            ("segment.bytes", &segment_bytes),
+            ("unclean.leader.election.enable", "false"),
+        ]),
+    }
+}
+
+fn settings<const N: usize>(settings: [(&str, &str); N]) -> BTreeMap<String, Option<String>> {
+    settings
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), Some(value.to_owned())))
+        .collect()
 }

@@ -20,3 +20,6 @@ pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 pub(crate) mod topics;
+pub(crate) mod transaction_admin;
+pub(crate) mod transactions;
+pub(crate) mod txn_offset_commit;

@@ -1,6 +1,4 @@
 //! OffsetFetch: version 0 from the znodes of the oldest consumers, all others from `__consumer_offsets`.
-//!
-//! No transaction holds offsets back yet: every offset is stable.
 
 use std::sync::Arc;
 
@@ -20,16 +18,13 @@ use super::offset_commit::session;
 use crate::coordination::{CoordinationClient, paths};
 use crate::gateway::request::RequestContext;
 use crate::groups::offsets::{CommittedOffset, TopicPartition};
-use crate::groups::requests::Request;
+use crate::groups::requests::{FetchedOffset, Request};
 use crate::partition::Answer;
 
 /// First version for several groups.
 const FIRST_WITH_GROUPS: i16 = 8;
 /// First version with an error for the whole group.
 const FIRST_WITH_ERROR: i16 = 2;
-
-/// A partition with what is committed there.
-type Found = (TopicPartition, Option<CommittedOffset>);
 
 /// Returns what is committed: in the partitions that are asked for, or in all.
 pub(crate) async fn handle(cx: RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse {
@@ -39,14 +34,14 @@ pub(crate) async fn handle(cx: RequestContext, request: OffsetFetchRequest) -> O
     if cx.version >= FIRST_WITH_GROUPS {
         let mut groups = Vec::with_capacity(request.groups.len());
         for group in &request.groups {
-            groups.push(one_of_many(&cx, group).await);
+            groups.push(one_of_many(&cx, group, request.require_stable).await);
         }
         return OffsetFetchResponse::default().with_groups(groups);
     }
     let topics = request.topics.as_deref();
     let asked =
         topics.map(|topics| asked(topics.iter().map(|t| (&**t.name, &*t.partition_indexes))));
-    match from_coordinator(&cx, &request.group_id, asked).await {
+    match from_coordinator(&cx, &request.group_id, asked, request.require_stable).await {
         Ok(found) => OffsetFetchResponse::default().with_topics(answer(found)),
         Err(error) if cx.version >= FIRST_WITH_ERROR => {
             OffsetFetchResponse::default().with_error_code(error.code())
@@ -71,13 +66,15 @@ async fn from_coordinator(
     cx: &RequestContext,
     group: &str,
     partitions: Option<Vec<TopicPartition>>,
-) -> Answer<Vec<Found>> {
+    require_stable: bool,
+) -> Answer<Vec<FetchedOffset>> {
     let group = Arc::from(group);
     let coordinator = cx.broker.groups.of(&group)?;
     coordinator
         .ask(|reply| Request::Offsets {
             group,
             partitions,
+            require_stable,
             reply,
         })
         .await
@@ -95,12 +92,15 @@ fn parts(committed: Option<&CommittedOffset>) -> (i64, i32, Option<StrBytes>) {
     }
 }
 
-fn answer(found: Vec<Found>) -> Vec<OffsetFetchResponseTopic> {
+fn answer(found: Vec<FetchedOffset>) -> Vec<OffsetFetchResponseTopic> {
     let mut topics: Vec<OffsetFetchResponseTopic> = Vec::new();
     for ((topic, index), committed) in found {
+        let error = committed.as_ref().err().copied();
+        let committed = committed.ok().flatten();
         let (offset, leader_epoch, metadata) = parts(committed.as_ref());
         let partition = OffsetFetchResponsePartition::default()
             .with_partition_index(index)
+            .with_error_code(error.unwrap_or(ErrorCode::None).code())
             .with_committed_offset(offset)
             .with_committed_leader_epoch(leader_epoch)
             .with_metadata(metadata);
@@ -139,18 +139,19 @@ fn unknown(index: i32, error: ErrorCode) -> OffsetFetchResponsePartition {
 async fn one_of_many(
     cx: &RequestContext,
     group: &OffsetFetchRequestGroup,
+    require_stable: bool,
 ) -> OffsetFetchResponseGroup {
     let topics = group.topics.as_deref();
     let asked =
         topics.map(|topics| asked(topics.iter().map(|t| (&**t.name, &*t.partition_indexes))));
     let response = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
-    match from_coordinator(cx, &group.group_id, asked).await {
+    match from_coordinator(cx, &group.group_id, asked, require_stable).await {
         Ok(found) => response.with_topics(answer_of_many(found)),
         Err(error) => response.with_error_code(error.code()),
     }
 }
 
-fn answer_of_many(found: Vec<Found>) -> Vec<OffsetFetchResponseTopics> {
+fn answer_of_many(found: Vec<FetchedOffset>) -> Vec<OffsetFetchResponseTopics> {
     answer(found)
         .into_iter()
         .map(|topic| {
@@ -160,6 +161,7 @@ fn answer_of_many(found: Vec<Found>) -> Vec<OffsetFetchResponseTopics> {
                     .with_committed_offset(partition.committed_offset)
                     .with_committed_leader_epoch(partition.committed_leader_epoch)
                     .with_metadata(partition.metadata)
+                    .with_error_code(partition.error_code)
             });
             OffsetFetchResponseTopics::default()
                 .with_name(topic.name)

@@ -1,0 +1,92 @@
+//! What transactions have to do with groups: they commit offsets, and end.
+
+use std::sync::Arc;
+
+use actix::Context;
+
+use super::coordinator::Coordinator;
+use super::offsets::{CommittedOffset, TopicPartition};
+use super::requests::answer;
+use super::writes::Completion;
+use crate::partition::{Answer, Reply};
+use crate::transactions::{Marker, Producer};
+
+impl Coordinator {
+    /// Writes offsets as part of a producer's transaction. They count once that is committed.
+    pub(super) fn commit_in_transaction(
+        &mut self,
+        group: Arc<str>,
+        producer: Producer,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
+        reply: Reply<()>,
+        ctx: &mut Context<Self>,
+    ) {
+        let partitions = offsets.iter().map(|(partition, _)| partition);
+        self.open_transactions.begin(&group, partitions);
+        let records = Self::offset_records(&group, &offsets);
+        let completion = Completion::TransactionalCommit {
+            group,
+            producer_id: producer.id,
+            offsets,
+            reply,
+        };
+        match records {
+            Ok(records) => self
+                .writes
+                .push_transactional(records, producer, completion),
+            Err(error) => {
+                tracing::error!(%error, "offsets can't be stored");
+                self.writes.push_failed(completion);
+            }
+        }
+        self.write(ctx);
+    }
+
+    /// Does what follows when the log has these offsets, or has not.
+    pub(super) fn committed_in_transaction(
+        &mut self,
+        group: &Arc<str>,
+        producer_id: i64,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
+        result: Answer<()>,
+    ) {
+        if result.is_ok() {
+            self.open_transactions.written(producer_id, group, offsets);
+        } else {
+            let partitions = offsets.iter().map(|(partition, _)| partition);
+            self.open_transactions.failed(group, partitions);
+        }
+    }
+
+    /// Writes the marker that ends a transaction, behind what the transaction has committed.
+    pub(super) fn end_transaction(
+        &mut self,
+        marker: Marker,
+        reply: Reply<()>,
+        ctx: &mut Context<Self>,
+    ) {
+        let completion = Completion::EndTransaction { marker, reply };
+        self.writes.push_marker(marker, completion);
+        self.write(ctx);
+    }
+
+    /// Makes offsets count, or forgets them, when the log has the marker.
+    pub(super) fn ended_transaction(
+        &mut self,
+        marker: Marker,
+        reply: Reply<()>,
+        result: Answer<()>,
+    ) {
+        if result.is_ok() {
+            let commits = self.open_transactions.end(marker.producer.id);
+            for (group, offsets) in commits.into_iter().filter(|_| marker.committed) {
+                // Its group may have been deleted meanwhile.
+                self.group_or_new(&group);
+                if let Some(entry) = self.entry(&group) {
+                    entry.offsets.put_all(offsets);
+                }
+            }
+        }
+        answer(reply, result);
+    }
+}

@@ -1,0 +1,348 @@
+//! The coordinators of this broker: one for each partition of `__transaction_state` that it leads.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use troupe_protocol::kafka::errors::ErrorCode;
+
+use super::coordinator::{Coordinator, Schedule, Start};
+use super::markers::{Marker, Markers};
+use super::requests::{CoordinatorHandle, Outcome, Request};
+use super::transaction::{End, Init, Producer, Value};
+use super::{TRANSACTION_TOPIC, TRANSACTION_VERSION};
+use crate::broker::ProducerIds;
+use crate::config::BrokerConfig;
+use crate::internal_topic::led::{Led, Running};
+use crate::internal_topic::partition_of;
+use crate::metadata::MetadataImage;
+use crate::partition::{Answer, PartitionHandle, TopicPartition};
+use crate::runtime::Runtime;
+
+/// How long a client that looks for its coordinator waits until that has loaded.
+const LOAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a broker waits for a transaction to be completed before the next one of its producer begins.
+#[derive(Debug, Clone, Copy)]
+struct Backoff {
+    /// `add.partitions.to.txn.retry.backoff.ms`
+    step: Duration,
+    /// `add.partitions.to.txn.retry.backoff.max.ms`
+    limit: Duration,
+}
+
+/// Finds the coordinator of a transactional id. Cheap to clone.
+#[derive(Clone)]
+pub struct TransactionCoordinators {
+    image: watch::Receiver<Arc<MetadataImage>>,
+    running: watch::Receiver<Arc<Running<CoordinatorHandle>>>,
+    markers: Markers,
+    producer_ids: ProducerIds,
+    max_timeout_ms: i32,
+    backoff: Backoff,
+    end: CancellationToken,
+}
+
+impl TransactionCoordinators {
+    /// Starts to follow the metadata: coordinators come and go with the leadership of this broker.
+    pub(crate) fn start(
+        config: &BrokerConfig,
+        runtime: &Runtime,
+        markers: Markers,
+        producer_ids: ProducerIds,
+    ) -> Self {
+        let (led, running) = Led::new(markers.broker_id, TRANSACTION_TOPIC);
+        let end = CancellationToken::new();
+        let image = markers.image.clone();
+        let following = Following {
+            led,
+            runtime: runtime.clone(),
+            schedule: Arc::new(schedule(config)),
+            markers: markers.clone(),
+        };
+        actix_rt::spawn(following.run(image.clone(), end.clone()));
+        Self {
+            image,
+            running,
+            markers,
+            producer_ids,
+            max_timeout_ms: config.transaction_max_timeout_ms,
+            backoff: Backoff {
+                step: Duration::from_millis(config.add_partitions_to_txn_retry_backoff_ms),
+                limit: Duration::from_millis(config.add_partitions_to_txn_retry_backoff_max_ms),
+            },
+            end,
+        }
+    }
+
+    /// Returns the coordinator of a transactional id.
+    ///
+    /// # Errors
+    /// INVALID_REQUEST for an id that can't be one, NOT_COORDINATOR when the coordinator is not here.
+    fn of(&self, transactional_id: &str) -> Answer<CoordinatorHandle> {
+        // The strings of records have lengths of 16 bits.
+        if transactional_id.is_empty() || i16::try_from(transactional_id.len()).is_err() {
+            return Err(ErrorCode::InvalidRequest);
+        }
+        let image = self.image.borrow();
+        let topic = image.topic(TRANSACTION_TOPIC);
+        let count = topic.map_or(0, |topic| topic.partitions.len());
+        let partition = partition_of(transactional_id, i32::try_from(count).unwrap_or(i32::MAX));
+        let running = self.running.borrow();
+        let found = running.get(&partition).filter(|_| count > 0);
+        found
+            .map(|(_, coordinator)| coordinator.clone())
+            .ok_or(ErrorCode::NotCoordinator)
+    }
+
+    /// Waits until the coordinator of a partition that this broker leads has loaded, but not for ever: one that still
+    /// loads says so itself.
+    pub(crate) async fn loaded(&self, partition: i32) {
+        let mut running = self.running.clone();
+        let loaded = async {
+            let found = running
+                .wait_for(|running| running.contains_key(&partition))
+                .await
+                .map(|running| running.get(&partition).cloned());
+            if let Ok(Some((_, coordinator))) = found {
+                coordinator.loaded().await;
+            }
+        };
+        // Whether it is there now or not, the client goes on.
+        let _ = tokio::time::timeout(LOAD_PATIENCE, loaded).await;
+    }
+
+    /// Gives a transactional id its producer.
+    ///
+    /// # Errors
+    /// INVALID_TRANSACTION_TIMEOUT, and those of [`Transaction::init`](super::transaction::Transaction::init).
+    pub(crate) async fn init(&self, transactional_id: &str, init: Init) -> Answer<Producer> {
+        let coordinator = self.of(transactional_id)?;
+        if !(1..=self.max_timeout_ms).contains(&init.timeout_ms) {
+            return Err(ErrorCode::InvalidTransactionTimeout);
+        }
+        let id: Arc<str> = transactional_id.into();
+        self.with_fresh_id(&coordinator, |fresh_id, reply| Request::Init {
+            id: Arc::clone(&id),
+            init,
+            fresh_id,
+            reply,
+        })
+        .await
+    }
+
+    /// Adds partitions to the transaction of a producer.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::add`](super::transaction::Transaction::add).
+    pub(crate) async fn add(
+        &self,
+        transactional_id: &str,
+        producer: Producer,
+        partitions: BTreeSet<TopicPartition>,
+        transaction_version: i16,
+    ) -> Answer<()> {
+        let coordinator = self.of(transactional_id)?;
+        let id = transactional_id.into();
+        coordinator
+            .ask(|reply| Request::Add {
+                id,
+                producer,
+                partitions,
+                transaction_version,
+                reply,
+            })
+            .await
+    }
+
+    /// Adds the partitions that a producer writes to, which is how they come into its transaction from version 2 of the
+    /// protocol on (KIP-890). Its last transaction may still be completed: then this waits a little.
+    ///
+    /// # Errors
+    /// Those of [`add`](Self::add), in the words of Produce.
+    pub(crate) async fn add_written(
+        &self,
+        transactional_id: &str,
+        producer: Producer,
+        partitions: BTreeSet<TopicPartition>,
+    ) -> Answer<()> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let partitions = partitions.clone();
+            let added = self.add(transactional_id, producer, partitions, TRANSACTION_VERSION);
+            match added.await.map_err(for_writers) {
+                Err(ErrorCode::ConcurrentTransactions) if waited < self.backoff.limit => {
+                    actix_rt::time::sleep(self.backoff.step).await;
+                    waited = waited.saturating_add(self.backoff.step);
+                }
+                added => return added,
+            }
+        }
+    }
+
+    /// Tells of each partition whether it is in the transaction of a producer: TRANSACTION_ABORTABLE otherwise.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::verify`](super::transaction::Transaction::verify).
+    pub(crate) async fn verify(
+        &self,
+        transactional_id: &str,
+        producer: Producer,
+        partitions: Vec<TopicPartition>,
+    ) -> Answer<Vec<Answer<()>>> {
+        let coordinator = self.of(transactional_id)?;
+        let id = transactional_id.into();
+        coordinator
+            .ask(|reply| Request::Verify {
+                id,
+                producer,
+                partitions,
+                reply,
+            })
+            .await
+    }
+
+    /// Ends a transaction; returns the producer that its owner goes on as.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::end`](super::transaction::Transaction::end).
+    pub(crate) async fn end(&self, transactional_id: &str, end: End) -> Answer<Producer> {
+        let coordinator = self.of(transactional_id)?;
+        let id: Arc<str> = transactional_id.into();
+        self.with_fresh_id(&coordinator, |fresh_id, reply| Request::End {
+            id: Arc::clone(&id),
+            end,
+            fresh_id,
+            reply,
+        })
+        .await
+    }
+
+    /// Returns what is stored of a transactional id.
+    ///
+    /// # Errors
+    /// TRANSACTIONAL_ID_NOT_FOUND.
+    pub(crate) async fn describe(&self, transactional_id: &str) -> Answer<Value> {
+        let coordinator = self.of(transactional_id)?;
+        let id = transactional_id.into();
+        coordinator
+            .ask(|reply| Request::Describe { id, reply })
+            .await
+    }
+
+    /// Lists the transactional ids that are coordinated here.
+    ///
+    /// # Errors
+    /// COORDINATOR_LOAD_IN_PROGRESS when one of the coordinators still loads.
+    pub(crate) async fn list(&self) -> Answer<Vec<(Arc<str>, Value)>> {
+        let running = Arc::clone(&self.running.borrow());
+        let mut all = Vec::new();
+        for (_, coordinator) in running.values() {
+            all.extend(coordinator.ask(|reply| Request::List { reply }).await?);
+        }
+        Ok(all)
+    }
+
+    /// Writes a marker for a coordinator elsewhere.
+    ///
+    /// # Errors
+    /// Those of the partition.
+    pub(crate) async fn write_marker(
+        &self,
+        marker: Marker,
+        partition: &TopicPartition,
+    ) -> Answer<()> {
+        self.markers.write(marker, partition).await
+    }
+
+    /// Asks a coordinator, and once more with a fresh producer id if it needs one.
+    async fn with_fresh_id(
+        &self,
+        coordinator: &CoordinatorHandle,
+        request: impl Fn(Option<i64>, crate::partition::Reply<Outcome>) -> Request,
+    ) -> Answer<Producer> {
+        let mut outcome = coordinator.ask(|reply| request(None, reply)).await?;
+        if outcome == Outcome::NeedsProducerId {
+            let fresh_id = self.producer_ids.next().await?;
+            outcome = coordinator
+                .ask(|reply| request(Some(fresh_id), reply))
+                .await?;
+        }
+        match outcome {
+            Outcome::Producer(producer) => Ok(producer),
+            Outcome::NeedsProducerId => Err(ErrorCode::UnknownServerError),
+        }
+    }
+
+    /// Ends all coordinators; who waits for one is told NOT_COORDINATOR.
+    pub async fn stop(&self) {
+        self.end.cancel();
+        let mut running = self.running.clone();
+        // The sender goes when the last coordinator has ended.
+        while running.changed().await.is_ok() {}
+    }
+}
+
+/// Follows the metadata.
+struct Following {
+    led: Led<CoordinatorHandle>,
+    runtime: Runtime,
+    schedule: Arc<Schedule>,
+    markers: Markers,
+}
+
+impl Following {
+    async fn run(self, mut image: watch::Receiver<Arc<MetadataImage>>, end: CancellationToken) {
+        let start = |partition, epoch| self.start(partition, epoch);
+        loop {
+            let current = Arc::clone(&image.borrow_and_update());
+            self.led.follow(&current, start).await;
+            tokio::select! {
+                changed = image.changed() => if changed.is_err() { break },
+                () = end.cancelled() => break,
+            }
+        }
+        self.led.follow(&MetadataImage::default(), start).await;
+    }
+
+    fn start(&self, partition: PartitionHandle, epoch: i32) -> CoordinatorHandle {
+        let (sender, loaded) = watch::channel(false);
+        let thread = partition.thread();
+        let start = Start {
+            partition,
+            epoch,
+            schedule: Arc::clone(&self.schedule),
+            clock: Arc::clone(&self.runtime.clock),
+            markers: self.markers.clone(),
+            loaded: sender,
+        };
+        let addr = self
+            .runtime
+            .logs
+            .start_actor(thread, move |_| Coordinator::new(start));
+        CoordinatorHandle::new(addr, loaded)
+    }
+}
+
+fn schedule(config: &BrokerConfig) -> Schedule {
+    Schedule {
+        load_bytes: config.transaction_state_log_load_buffer_size,
+        time_out_interval: Duration::from_millis(
+            config.transaction_abort_timed_out_transaction_cleanup_interval_ms,
+        ),
+        expiry_interval: Duration::from_millis(
+            config.transaction_remove_expired_transaction_cleanup_interval_ms,
+        ),
+        expiration_ms: config.transactional_id_expiration_ms,
+    }
+}
+
+/// Says what somebody is told who writes to a partition: producers expect INVALID_PRODUCER_EPOCH when they are fenced.
+pub(crate) fn for_writers(error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+        error => error,
+    }
+}

@@ -1,0 +1,85 @@
+//! Rebuilds transactional ids from the records of a partition of `__transaction_state`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use troupe_protocol::kafka::records::batch::{Batch, BatchError, batches};
+use troupe_protocol::kafka::records::record::Record;
+
+use super::records::{CorruptRecord, decode_key, decode_value};
+use super::transaction::{Transaction, Value};
+use crate::groups::records as fields;
+
+/// What the records of one batch may take when they are decompressed.
+const MAX_BATCH_BYTES: usize = 128 << 20;
+
+/// Takes records in the order of the log; the last one of an id counts.
+#[derive(Debug, Default)]
+pub(super) struct Loader {
+    ids: BTreeMap<String, Value>,
+    skipped: u64,
+}
+
+impl Loader {
+    /// Takes whole batches; returns the offset after the last of them, if there was one.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Option<i64> {
+        let mut next = None;
+        for batch in batches(bytes) {
+            match batch {
+                Ok(batch) => {
+                    next = Some(batch.header().next_offset());
+                    if let Err(error) = self.take_batch(&batch) {
+                        self.skip(Some(batch.header().base_offset), &error);
+                    }
+                }
+                Err(error) => self.skip(next, &error),
+            }
+        }
+        next
+    }
+
+    /// Returns how many records or batches could not be read.
+    pub(super) fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Returns the transactional ids as they were.
+    pub(super) fn finish(self) -> BTreeMap<Arc<str>, Transaction> {
+        let ids = self.ids.into_iter();
+        ids.map(|(id, value)| (id.into(), Transaction::restored(value)))
+            .collect()
+    }
+
+    fn take_batch(&mut self, batch: &Batch<'_>) -> Result<(), BatchError> {
+        batch.check_crc()?;
+        if batch.header().attributes.is_control() {
+            return Ok(());
+        }
+        for record in batch.records(MAX_BATCH_BYTES)? {
+            let record = record?;
+            if let Err(error) = self.take_record(&record) {
+                self.skip(Some(record.offset), &error);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_record(&mut self, record: &Record) -> Result<(), CorruptRecord> {
+        let missing = CorruptRecord::Field(fields::CorruptRecord::Truncated);
+        let key: &Bytes = record.key.as_ref().ok_or(missing)?;
+        let Some(id) = decode_key(key)? else {
+            return Ok(());
+        };
+        match &record.value {
+            Some(value) => self.ids.insert(id, decode_value(value)?),
+            None => self.ids.remove(&id),
+        };
+        Ok(())
+    }
+
+    fn skip(&mut self, offset: Option<i64>, error: &dyn std::error::Error) {
+        self.skipped = self.skipped.saturating_add(1);
+        tracing::warn!(offset, %error, "a record of __transaction_state is skipped");
+    }
+}

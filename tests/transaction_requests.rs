@@ -1,0 +1,578 @@
+//! The requests of transactions, one at a time: who is fenced and how each version says so, what a transaction commits,
+//! and what is left of it after kill -9.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::add_partitions_to_txn_request::{
+    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
+};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::{
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest,
+    DescribeTransactionsRequest, EndTxnRequest, FindCoordinatorRequest, GroupId,
+    InitProducerIdRequest, ListTransactionsRequest, OffsetFetchRequest, ProducerId,
+    TransactionalId, TxnOffsetCommitRequest,
+};
+use kafka_protocol::protocol::StrBytes;
+use support::clients::create_topic;
+use support::process::HANG_GUARD;
+use support::requests::topic_name;
+use support::server::{Kind, Server};
+use support::wire::Wire;
+
+const NONE: i16 = 0;
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const NOT_COORDINATOR: i16 = 16;
+const ILLEGAL_GENERATION: i16 = 22;
+const UNKNOWN_MEMBER_ID: i16 = 25;
+const INVALID_REQUEST: i16 = 42;
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+const INVALID_TXN_STATE: i16 = 48;
+const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
+const INVALID_TRANSACTION_TIMEOUT: i16 = 50;
+const CONCURRENT_TRANSACTIONS: i16 = 51;
+const OPERATION_NOT_ATTEMPTED: i16 = 55;
+const UNSTABLE_OFFSET_COMMIT: i16 = 88;
+const PRODUCER_FENCED: i16 = 90;
+const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
+const TRANSACTION_ABORTABLE: i16 = 120;
+
+const GROUP: &str = "group";
+
+fn text(value: &str) -> StrBytes {
+    StrBytes::from_string(value.to_owned())
+}
+
+fn transactional(id: &str) -> TransactionalId {
+    TransactionalId(text(id))
+}
+
+/// Repeats a request until its error code is none that asks for just that.
+#[track_caller]
+fn insist<T>(mut request: impl FnMut() -> (i16, T)) -> (i16, T) {
+    let deadline = Instant::now() + HANG_GUARD;
+    loop {
+        let answer = request();
+        let again = [
+            COORDINATOR_LOAD_IN_PROGRESS,
+            COORDINATOR_NOT_AVAILABLE,
+            NOT_COORDINATOR,
+            CONCURRENT_TRANSACTIONS,
+        ];
+        if !again.contains(&answer.0) {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "error {} for ever", answer.0);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A server with a topic `t` of two partitions, and the coordinators of transactional ids and of groups.
+fn start() -> Server {
+    let server = Server::with()
+        .set("transaction.state.log.num.partitions", 4)
+        .set("offsets.topic.num.partitions", 4)
+        .start();
+    create_topic(&server, "t", 2, &[]);
+    find_coordinators(&server);
+    server
+}
+
+fn find_coordinators(server: &Server) {
+    let mut wire = Wire::connect(server);
+    for key_type in [0, 1] {
+        let request = FindCoordinatorRequest::default()
+            .with_key(text(GROUP))
+            .with_key_type(key_type);
+        let (code, ()) = insist(|| (wire.call(3, &request).error_code, ()));
+        assert_eq!(code, NONE);
+    }
+}
+
+/// A producer with a transactional id, as its requests show it.
+struct Producer {
+    wire: Wire,
+    id: &'static str,
+    producer_id: i64,
+    epoch: i16,
+}
+
+impl Producer {
+    fn new(server: &Server, id: &'static str) -> Producer {
+        let mut wire = Wire::connect(server);
+        let request = init_request(id);
+        let (code, (producer_id, epoch)) = insist(|| {
+            let given = wire.call(4, &request);
+            (
+                given.error_code,
+                (given.producer_id.0, given.producer_epoch),
+            )
+        });
+        assert_eq!(code, NONE);
+        Producer {
+            wire,
+            id,
+            producer_id,
+            epoch,
+        }
+    }
+
+    /// The same producer on a new connection.
+    fn reconnect(&mut self, server: &Server) {
+        self.wire = Wire::connect(server);
+    }
+
+    fn try_add(&mut self, version: i16, partitions: &[i32], verify_only: bool) -> Vec<i16> {
+        let topic = AddPartitionsToTxnTopic::default()
+            .with_name(topic_name("t"))
+            .with_partitions(partitions.to_vec());
+        let request = AddPartitionsToTxnRequest::default();
+        if version < 4 {
+            let request = request
+                .with_v3_and_below_transactional_id(transactional(self.id))
+                .with_v3_and_below_producer_id(ProducerId(self.producer_id))
+                .with_v3_and_below_producer_epoch(self.epoch)
+                .with_v3_and_below_topics(vec![topic]);
+            let response = self.wire.call(version, &request);
+            let results = &response.results_by_topic_v3_and_below[0].results_by_partition;
+            return results.iter().map(|r| r.partition_error_code).collect();
+        }
+        let transaction = AddPartitionsToTxnTransaction::default()
+            .with_transactional_id(transactional(self.id))
+            .with_producer_id(ProducerId(self.producer_id))
+            .with_producer_epoch(self.epoch)
+            .with_verify_only(verify_only)
+            .with_topics(vec![topic]);
+        let request = request.with_transactions(vec![transaction]);
+        let response = self.wire.call(version, &request);
+        assert_eq!(response.error_code, NONE);
+        let results = &response.results_by_transaction[0].topic_results[0].results_by_partition;
+        results.iter().map(|r| r.partition_error_code).collect()
+    }
+
+    fn add(&mut self, partition: i32) {
+        let (code, ()) = insist(|| (self.try_add(3, &[partition], false)[0], ()));
+        assert_eq!(code, NONE);
+    }
+
+    fn try_add_offsets(&mut self, version: i16) -> i16 {
+        let request = AddOffsetsToTxnRequest::default()
+            .with_transactional_id(transactional(self.id))
+            .with_producer_id(ProducerId(self.producer_id))
+            .with_producer_epoch(self.epoch)
+            .with_group_id(GroupId(text(GROUP)));
+        self.wire.call(version, &request).error_code
+    }
+
+    fn add_offsets(&mut self) {
+        let (code, ()) = insist(|| (self.try_add_offsets(3), ()));
+        assert_eq!(code, NONE);
+    }
+
+    /// Commits an offset of partition 0 for somebody without membership, or for a member.
+    fn try_commit(&mut self, version: i16, offset: i64, generation: i32, member: &str) -> i16 {
+        let partition = TxnOffsetCommitRequestPartition::default()
+            .with_committed_offset(offset)
+            .with_committed_leader_epoch(-1)
+            .with_committed_metadata(Some(text("note")));
+        let topic = TxnOffsetCommitRequestTopic::default()
+            .with_name(topic_name("t"))
+            .with_partitions(vec![partition]);
+        let request = TxnOffsetCommitRequest::default()
+            .with_transactional_id(transactional(self.id))
+            .with_group_id(GroupId(text(GROUP)))
+            .with_producer_id(ProducerId(self.producer_id))
+            .with_producer_epoch(self.epoch)
+            .with_generation_id(generation)
+            .with_member_id(text(member))
+            .with_topics(vec![topic]);
+        let response = self.wire.call(version, &request);
+        response.topics[0].partitions[0].error_code
+    }
+
+    fn commit(&mut self, offset: i64) {
+        let (code, ()) = insist(|| (self.try_commit(3, offset, -1, ""), ()));
+        assert_eq!(code, NONE);
+    }
+
+    fn try_end(&mut self, version: i16, commit: bool) -> (i16, (i64, i16)) {
+        let request = EndTxnRequest::default()
+            .with_transactional_id(transactional(self.id))
+            .with_producer_id(ProducerId(self.producer_id))
+            .with_producer_epoch(self.epoch)
+            .with_committed(commit);
+        let response = self.wire.call(version, &request);
+        let producer = (response.producer_id.0, response.producer_epoch);
+        (response.error_code, producer)
+    }
+
+    fn end(&mut self, commit: bool) {
+        let (code, _) = insist(|| self.try_end(3, commit));
+        assert_eq!(code, NONE);
+    }
+
+    fn state(&mut self) -> (i16, String) {
+        let request = DescribeTransactionsRequest::default()
+            .with_transactional_ids(vec![transactional(self.id)]);
+        let response = self.wire.call(0, &request);
+        let described = &response.transaction_states[0];
+        (
+            described.error_code,
+            described.transaction_state.to_string(),
+        )
+    }
+
+    /// Waits until the transaction has come to a state.
+    #[track_caller]
+    fn wait_for(&mut self, state: &str) {
+        let deadline = Instant::now() + HANG_GUARD;
+        loop {
+            let (code, (now, ())) = insist(|| {
+                let (code, state) = self.state();
+                (code, (state, ()))
+            });
+            if (code, &*now) == (NONE, state) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{now} (error {code}), not {state}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn init_request(id: &str) -> InitProducerIdRequest {
+    InitProducerIdRequest::default()
+        .with_transactional_id(Some(transactional(id)))
+        .with_transaction_timeout_ms(60_000)
+        .with_producer_id(ProducerId(-1))
+        .with_producer_epoch(-1)
+}
+
+/// The committed offset of partition 0 of `t`, and its error.
+fn committed(server: &Server, stable: bool) -> (i16, i64) {
+    let topic = OffsetFetchRequestTopic::default()
+        .with_name(topic_name("t"))
+        .with_partition_indexes(vec![0]);
+    let request = OffsetFetchRequest::default()
+        .with_group_id(GroupId(text(GROUP)))
+        .with_topics(Some(vec![topic]))
+        .with_require_stable(stable);
+    let mut wire = Wire::connect(server);
+    insist(|| {
+        let response = wire.call(7, &request);
+        if response.error_code != NONE {
+            return (response.error_code, -1);
+        }
+        let partition = &response.topics[0].partitions[0];
+        (partition.error_code, partition.committed_offset)
+    })
+}
+
+/// Waits until an offset is stable.
+#[track_caller]
+fn stable_offset(server: &Server) -> i64 {
+    let deadline = Instant::now() + HANG_GUARD;
+    loop {
+        match committed(server, true) {
+            (NONE, offset) => return offset,
+            (code, _) => assert_eq!(code, UNSTABLE_OFFSET_COMMIT),
+        }
+        assert!(Instant::now() < deadline, "the offset stays unstable");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn each_version_knows_fencing_by_its_own_code() {
+    let server = start();
+    let mut first = Producer::new(&server, "id");
+    first.add(0);
+    let mut second = Producer::new(&server, "id");
+    assert_eq!(second.producer_id, first.producer_id);
+    assert!(second.epoch > first.epoch);
+    // The transaction of the first was aborted before the second came to be.
+    assert_eq!(second.try_end(3, true).0, INVALID_TXN_STATE);
+    for version in 0..=3 {
+        let fenced = if version < 2 {
+            INVALID_PRODUCER_EPOCH
+        } else {
+            PRODUCER_FENCED
+        };
+        assert_eq!(first.try_add(version, &[0], false), [fenced]);
+        assert_eq!(first.try_add_offsets(version), fenced);
+        assert_eq!(first.try_end(version, true).0, fenced);
+    }
+    for version in 0..=5 {
+        let request = init_request("id")
+            .with_producer_id(ProducerId(first.producer_id))
+            .with_producer_epoch(first.epoch);
+        if version < 3 {
+            continue;
+        }
+        let code = first.wire.call(version, &request).error_code;
+        let fenced = if version < 4 {
+            INVALID_PRODUCER_EPOCH
+        } else {
+            PRODUCER_FENCED
+        };
+        assert_eq!(code, fenced, "version {version}");
+    }
+    second.add(0);
+    second.end(true);
+    second.wait_for("CompleteCommit");
+}
+
+#[test]
+fn a_producer_goes_on_after_an_error() {
+    let server = start();
+    let mut producer = Producer::new(&server, "id");
+    let (id, epoch) = (producer.producer_id, producer.epoch);
+    let mut go_on = |epoch| {
+        let request = init_request("id")
+            .with_producer_id(ProducerId(id))
+            .with_producer_epoch(epoch);
+        let given = producer.wire.call(4, &request);
+        (given.error_code, given.producer_epoch)
+    };
+    assert_eq!(go_on(epoch), (NONE, epoch + 1));
+    // The answer was lost.
+    assert_eq!(go_on(epoch), (NONE, epoch + 1));
+    assert_eq!(go_on(epoch + 1), (NONE, epoch + 2));
+    assert_eq!(go_on(epoch), (PRODUCER_FENCED, -1));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let server = start();
+    let mut producer = Producer::new(&server, "id");
+    let init = |producer: &mut Producer, request: InitProducerIdRequest| {
+        insist(|| (producer.wire.call(4, &request).error_code, ())).0
+    };
+    for (request, code) in [
+        (init_request(""), INVALID_REQUEST),
+        (
+            init_request("id").with_transaction_timeout_ms(0),
+            INVALID_TRANSACTION_TIMEOUT,
+        ),
+        (
+            init_request("id").with_transaction_timeout_ms(900_001),
+            INVALID_TRANSACTION_TIMEOUT,
+        ),
+        (
+            init_request("id").with_producer_id(ProducerId(5)),
+            INVALID_REQUEST,
+        ),
+        (init_request("id").with_producer_epoch(5), INVALID_REQUEST),
+    ] {
+        assert_eq!(init(&mut producer, request.clone()), code, "{request:?}");
+    }
+    for commit in [true, false] {
+        assert_eq!(producer.try_end(4, commit).0, INVALID_TXN_STATE);
+    }
+    let missing = [OPERATION_NOT_ATTEMPTED, UNKNOWN_TOPIC_OR_PARTITION];
+    assert_eq!(producer.try_add(3, &[0, 9], false), missing);
+    assert_eq!(producer.state(), (NONE, "Empty".to_owned()));
+    producer.producer_id += 1;
+    assert_eq!(
+        producer.try_add(3, &[0], false),
+        [INVALID_PRODUCER_ID_MAPPING]
+    );
+    assert_eq!(producer.try_end(3, true).0, INVALID_PRODUCER_ID_MAPPING);
+    let mut stranger = Producer {
+        wire: Wire::connect(&server),
+        id: "nobody",
+        producer_id: 77,
+        epoch: 0,
+    };
+    assert_eq!(stranger.try_end(3, true).0, INVALID_PRODUCER_ID_MAPPING);
+    assert_eq!(stranger.state().0, TRANSACTIONAL_ID_NOT_FOUND);
+}
+
+#[test]
+fn partitions_are_verified_for_brokers() {
+    let server = start();
+    let mut producer = Producer::new(&server, "id");
+    assert_eq!(producer.try_add(4, &[0], false), [NONE]);
+    for version in [4, 5] {
+        let mut verified = producer.try_add(version, &[0, 1], true);
+        // Kafka answers in any order.
+        verified.sort_unstable();
+        assert_eq!(verified, [NONE, TRANSACTION_ABORTABLE]);
+    }
+}
+
+#[test]
+fn offsets_count_when_their_transaction_is_committed() {
+    let server = start();
+    let mut producer = Producer::new(&server, "id");
+    for (offset, commit, after) in [(5, true, 5), (6, false, 5), (7, true, 7)] {
+        let before = committed(&server, true);
+        producer.add_offsets();
+        producer.commit(offset);
+        assert_eq!(committed(&server, true), (UNSTABLE_OFFSET_COMMIT, -1));
+        assert_eq!(committed(&server, false), before);
+        producer.end(commit);
+        assert_eq!(stable_offset(&server), after);
+    }
+}
+
+#[test]
+fn offsets_are_committed_by_those_who_may() {
+    let server = start();
+    let mut producer = Producer::new(&server, "id");
+    // The group's partition has to be in the transaction first.
+    assert!(
+        [INVALID_TXN_STATE, TRANSACTION_ABORTABLE].contains(&producer.try_commit(3, 5, -1, ""))
+    );
+    producer.add_offsets();
+    // Whether the group is there already is left open.
+    let refused = producer.try_commit(3, 5, 3, "nobody");
+    assert!(
+        [ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID].contains(&refused),
+        "{refused}"
+    );
+    assert_eq!(producer.try_commit(3, 5, -1, ""), NONE);
+    // By now there is such a group.
+    assert_eq!(producer.try_commit(3, 5, 3, "nobody"), UNKNOWN_MEMBER_ID);
+    let mut second = Producer::new(&server, "id");
+    let fenced = producer.try_commit(3, 6, -1, "");
+    assert!(
+        [INVALID_PRODUCER_EPOCH, PRODUCER_FENCED].contains(&fenced),
+        "{fenced}"
+    );
+    assert_eq!(stable_offset(&server), -1);
+    second.add_offsets();
+    for version in 0..=4 {
+        let offset = i64::from(version) + 10;
+        assert_eq!(second.try_commit(version, offset, -1, ""), NONE);
+    }
+    second.end(true);
+    assert_eq!(stable_offset(&server), 14);
+}
+
+#[test]
+fn a_transaction_survives_kill_9() {
+    let mut server = start();
+    if server.kind() == Kind::Kafka {
+        // Kafka 3.9.1 was seen to leave the offset unstable for ever.
+        return;
+    }
+    let mut producer = Producer::new(&server, "id");
+    for (offset, commit, after) in [(5, true, 5), (6, false, 5), (7, true, 7)] {
+        producer.add(1);
+        producer.add_offsets();
+        producer.commit(offset);
+        server.kill();
+        server.restart();
+        find_coordinators(&server);
+        producer.reconnect(&server);
+        assert_eq!(committed(&server, true), (UNSTABLE_OFFSET_COMMIT, -1));
+        producer.end(commit);
+        // Its markers may be written, or not.
+        server.kill();
+        server.restart();
+        find_coordinators(&server);
+        producer.reconnect(&server);
+        producer.wait_for(if commit {
+            "CompleteCommit"
+        } else {
+            "CompleteAbort"
+        });
+        assert_eq!(stable_offset(&server), after);
+    }
+}
+
+#[test]
+fn each_transaction_has_its_own_epoch_from_version_5_on() {
+    let server = start();
+    if server.kind() == Kind::Kafka {
+        // It came with Kafka 4.0.
+        return;
+    }
+    let features = Wire::connect(&server).call(
+        3,
+        &ApiVersionsRequest::default()
+            .with_client_software_name(text("wire"))
+            .with_client_software_version(text("1")),
+    );
+    let finalized: Vec<(&str, i16)> = features
+        .finalized_features
+        .iter()
+        .map(|feature| (&*feature.name, feature.max_version_level))
+        .collect();
+    assert_eq!(finalized, [("transaction.version", 2)]);
+    assert!(features.finalized_features_epoch >= 0);
+
+    let mut producer = Producer::new(&server, "id");
+    let (id, epoch) = (producer.producer_id, producer.epoch);
+    // Nobody has added the group's partition before.
+    assert_eq!(producer.try_commit(5, 5, -1, ""), NONE);
+    assert_eq!(producer.try_end(5, true), (NONE, (id, epoch + 1)));
+    // The answer was lost.
+    assert_eq!(
+        insist(|| producer.try_end(5, true)),
+        (NONE, (id, epoch + 1))
+    );
+    assert_eq!(stable_offset(&server), 5);
+    let (code, ()) = insist(|| (producer.try_commit(5, 6, -1, ""), ()));
+    assert!(
+        [INVALID_PRODUCER_EPOCH, PRODUCER_FENCED].contains(&code),
+        "{code}"
+    );
+    producer.epoch += 1;
+    assert_eq!(producer.try_commit(5, 6, -1, ""), NONE);
+    assert_eq!(producer.try_end(5, false), (NONE, (id, epoch + 2)));
+    producer.wait_for("CompleteAbort");
+    assert_eq!(stable_offset(&server), 5);
+}
+
+#[test]
+fn transactional_ids_are_listed() {
+    let server = start();
+    let mut open = Producer::new(&server, "open");
+    open.add(0);
+    Producer::new(&server, "idle");
+    let mut list = |version, request: ListTransactionsRequest| {
+        let response = open.wire.call(version, &request);
+        let mut ids: Vec<String> = response
+            .transaction_states
+            .iter()
+            .map(|state| format!("{}: {}", *state.transactional_id, state.transaction_state))
+            .collect();
+        ids.sort();
+        (ids, response.unknown_state_filters.len())
+    };
+    let all = ListTransactionsRequest::default().with_duration_filter(-1);
+    assert_eq!(
+        list(0, all.clone().with_duration_filter(-1)).0,
+        ["idle: Empty", "open: Ongoing"]
+    );
+    let states = vec![text("Ongoing"), text("Nonsense")];
+    assert_eq!(
+        list(1, all.clone().with_state_filters(states)),
+        (vec!["open: Ongoing".to_owned()], 1)
+    );
+    let producers = vec![ProducerId(12_345)];
+    assert!(
+        list(1, all.clone().with_producer_id_filters(producers))
+            .0
+            .is_empty()
+    );
+    assert!(list(1, all.clone().with_duration_filter(1_000_000)).0.len() <= 1);
+    if server.kind() == Kind::Troupe {
+        let pattern = all.with_transactional_id_pattern(Some(text("i.*")));
+        assert_eq!(list(2, pattern).0, ["idle: Empty"]);
+    }
+}
