@@ -4,11 +4,20 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
 use rdkafka::producer::BaseRecord;
+use serde_json::Value;
 use support::clients::{Producer, create_topic};
+use support::groups::wait_for_members;
 use support::java::{Kafka, Release};
+use support::process::{HANG_GUARD, Process};
 use support::server::Server;
 
+const CONSUMER_PERFORMANCE: &str = "org.apache.kafka.tools.ConsumerPerformance";
+const VERIFIABLE_CONSUMER: &str = "org.apache.kafka.tools.VerifiableConsumer";
+const VERIFIABLE_PRODUCER: &str = "org.apache.kafka.tools.VerifiableProducer";
 const CONSOLE_CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const OFFSETS_FORMATTER: &str = "org.apache.kafka.tools.consumer.OffsetsMessageFormatter";
@@ -99,4 +108,166 @@ fn a_group_of_kafka_3_9_reads_and_is_administered() {
 #[test]
 fn a_group_of_kafka_4_1_reads_and_is_administered() {
     a_group_reads_and_is_administered(Release::V4_1);
+}
+
+/// A broker with a topic `t` of four partitions, which lets a group start without waiting for more members.
+fn start() -> Server {
+    let server = Server::with()
+        .set("group.initial.rebalance.delay.ms", 0)
+        .start();
+    create_topic(&server, "t", 4, &[]);
+    server
+}
+
+/// Starts a console consumer that prints each record with its partition before it.
+fn console_member(kafka: &Kafka, server: &Server) -> Process {
+    let mut command = kafka.command(CONSOLE_CONSUMER);
+    command.args(["--bootstrap-server", &server.bootstrap()]);
+    command.args(["--topic", "t", "--group", "readers", "--from-beginning"]);
+    command.args(["--property", "print.partition=true"]);
+    Process::spawn("console-consumer", command)
+}
+
+fn console_consumers_share_the_partitions(first: Release, second: Release) {
+    let (Some(first), Some(second)) = (Kafka::find(first), Kafka::find(second)) else {
+        return;
+    };
+    let server = start();
+    let members = [
+        console_member(&first, &server),
+        console_member(&second, &server),
+    ];
+    wait_for_members(&server, "readers", &[2, 2]);
+    let mut producer = Producer::new(&server, &[]);
+    for partition in 0..4 {
+        for _ in 0..10 {
+            let record = BaseRecord::to("t").partition(partition);
+            producer.send(record.payload(b"value"));
+        }
+    }
+    producer.flush_all_taken();
+    let deadline = Instant::now() + HANG_GUARD;
+    let said = loop {
+        let said = members.each_ref().map(Process::said);
+        let read = |said: &String| said.matches("value").count();
+        if said.iter().map(read).sum::<usize>() >= 40 {
+            break said;
+        }
+        assert!(Instant::now() < deadline, "{said:?}");
+    };
+    let partitions = |said: &String| -> BTreeSet<char> {
+        let lines = said.lines();
+        lines
+            .filter_map(|line| line.strip_prefix("Partition:")?.chars().next())
+            .collect()
+    };
+    let [one, other] = said.each_ref().map(partitions);
+    assert_eq!((one.len(), other.len()), (2, 2), "{said:?}");
+    assert!(one.is_disjoint(&other), "{said:?}");
+}
+
+#[test]
+fn console_consumers_of_kafka_3_9_share_the_partitions() {
+    console_consumers_share_the_partitions(Release::V3_9, Release::V3_9);
+}
+
+#[test]
+fn console_consumers_of_kafka_4_1_share_the_partitions() {
+    console_consumers_share_the_partitions(Release::V4_1, Release::V4_1);
+}
+
+#[test]
+fn console_consumers_of_both_kafkas_share_the_partitions() {
+    console_consumers_share_the_partitions(Release::V3_9, Release::V4_1);
+}
+
+/// The events that a verifiable program printed under a name.
+fn events(printed: &str, name: &str) -> Vec<Value> {
+    let events = printed
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.filter(|event| event["name"] == name).collect()
+}
+
+fn verifiable_programs_verify(release: Release) {
+    let Some(kafka) = Kafka::find(release) else {
+        return;
+    };
+    let server = start();
+    let topic = ["--topic", "t", "--max-messages", "500"];
+    let produced = run(&kafka, &server, VERIFIABLE_PRODUCER, &topic);
+    assert_eq!(events(&produced, "producer_send_success").len(), 500);
+    assert_eq!(events(&produced, "producer_send_error"), [] as [Value; 0]);
+    let sums = &events(&produced, "tool_data")[0];
+    assert_eq!((&sums["sent"], &sums["acked"]), (&500.into(), &500.into()));
+    let group = ["--group-id", "verifiers", "--reset-policy", "earliest"];
+    let arguments = [&topic[..], &group].concat();
+    let consumed = run(&kafka, &server, VERIFIABLE_CONSUMER, &arguments);
+    let counts = events(&consumed, "records_consumed");
+    let counts = counts.iter().map(|event| event["count"].as_u64().unwrap());
+    assert_eq!(counts.sum::<u64>(), 500, "{consumed}");
+    let commits = events(&consumed, "offsets_committed");
+    assert!(!commits.is_empty() && commits.iter().all(|commit| commit["success"] == true));
+    assert_eq!(events(&consumed, "shutdown_complete").len(), 1);
+    let described = run(
+        &kafka,
+        &server,
+        GROUPS,
+        &["--describe", "--group", "verifiers"],
+    );
+    let rows = described
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|row| row.first() == Some(&"verifiers"));
+    // Which partitions there are is the producer's choice.
+    let numbers: Vec<(u64, &str)> = rows.map(|row| (row[3].parse().unwrap(), row[5])).collect();
+    let committed: u64 = numbers.iter().map(|(committed, _)| committed).sum();
+    assert_eq!(committed, 500, "{described}");
+    assert!(numbers.iter().all(|(_, lag)| *lag == "0"), "{described}");
+}
+
+#[test]
+fn verifiable_programs_of_kafka_3_9_verify() {
+    verifiable_programs_verify(Release::V3_9);
+}
+
+#[test]
+fn verifiable_programs_of_kafka_4_1_verify() {
+    verifiable_programs_verify(Release::V4_1);
+}
+
+fn the_performance_tool_reads_all(release: Release) {
+    let Some(kafka) = Kafka::find(release) else {
+        return;
+    };
+    let server = start();
+    let mut producer = Producer::new(&server, &[]);
+    for number in 0..20_000 {
+        producer.send(
+            BaseRecord::to("t")
+                .partition(number % 4)
+                .payload(&[b'x'; 100]),
+        );
+    }
+    producer.flush_all_taken();
+    let arguments = ["--topic", "t", "--messages", "20000", "--group", "measured"];
+    let measured = run(&kafka, &server, CONSUMER_PERFORMANCE, &arguments);
+    let lines: Vec<Vec<&str>> = measured
+        .lines()
+        .map(|line| line.split(", ").collect())
+        .collect();
+    let column = lines[0]
+        .iter()
+        .position(|title| *title == "data.consumed.in.nMsg");
+    assert_eq!(lines[1][column.unwrap()], "20000", "{measured}");
+}
+
+#[test]
+fn the_performance_tool_of_kafka_3_9_reads_all() {
+    the_performance_tool_reads_all(Release::V3_9);
+}
+
+#[test]
+fn the_performance_tool_of_kafka_4_1_reads_all() {
+    the_performance_tool_reads_all(Release::V4_1);
 }

@@ -12,9 +12,11 @@
 )]
 
 pub mod clients;
+pub mod groups;
 pub mod java;
 pub mod kcat;
 pub mod process;
+pub mod python;
 pub mod records;
 pub mod requests;
 pub mod server;
