@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Instant;
 
 use rdkafka::producer::BaseRecord;
@@ -13,7 +14,7 @@ use support::clients::{Producer, create_topic};
 use support::groups::wait_for_members;
 use support::java::{Kafka, Release};
 use support::process::{HANG_GUARD, Process};
-use support::server::Server;
+use support::server::{Server, troupe};
 
 const CONSUMER_PERFORMANCE: &str = "org.apache.kafka.tools.ConsumerPerformance";
 const VERIFIABLE_CONSUMER: &str = "org.apache.kafka.tools.VerifiableConsumer";
@@ -120,22 +121,18 @@ fn start() -> Server {
 }
 
 /// Starts a console consumer that prints each record with its partition before it.
-fn console_member(kafka: &Kafka, server: &Server) -> Process {
-    let mut command = kafka.command(CONSOLE_CONSUMER);
+fn console_member(mut command: Command, server: &Server) -> Process {
     command.args(["--bootstrap-server", &server.bootstrap()]);
     command.args(["--topic", "t", "--group", "readers", "--from-beginning"]);
     command.args(["--property", "print.partition=true"]);
     Process::spawn("console-consumer", command)
 }
 
-fn console_consumers_share_the_partitions(first: Release, second: Release) {
-    let (Some(first), Some(second)) = (Kafka::find(first), Kafka::find(second)) else {
-        return;
-    };
+fn console_consumers_share_the_partitions(first: Command, second: Command) {
     let server = start();
     let members = [
-        console_member(&first, &server),
-        console_member(&second, &server),
+        console_member(first, &server),
+        console_member(second, &server),
     ];
     wait_for_members(&server, "readers", &[2, 2]);
     let mut producer = Producer::new(&server, &[]);
@@ -166,19 +163,39 @@ fn console_consumers_share_the_partitions(first: Release, second: Release) {
     assert!(one.is_disjoint(&other), "{said:?}");
 }
 
+fn console_consumer(release: Release) -> Option<Command> {
+    Some(Kafka::find(release)?.command(CONSOLE_CONSUMER))
+}
+
+fn our_console_consumer() -> Command {
+    let mut command = troupe();
+    command.arg("console-consumer");
+    command
+}
+
 #[test]
 fn console_consumers_of_kafka_3_9_share_the_partitions() {
-    console_consumers_share_the_partitions(Release::V3_9, Release::V3_9);
+    let consumer = || console_consumer(Release::V3_9);
+    if let (Some(first), Some(second)) = (consumer(), consumer()) {
+        console_consumers_share_the_partitions(first, second);
+    }
 }
 
 #[test]
 fn console_consumers_of_kafka_4_1_share_the_partitions() {
-    console_consumers_share_the_partitions(Release::V4_1, Release::V4_1);
+    let consumer = || console_consumer(Release::V4_1);
+    if let (Some(first), Some(second)) = (consumer(), consumer()) {
+        console_consumers_share_the_partitions(first, second);
+    }
 }
 
 #[test]
-fn console_consumers_of_both_kafkas_share_the_partitions() {
-    console_consumers_share_the_partitions(Release::V3_9, Release::V4_1);
+fn our_console_consumer_shares_the_partitions_with_those_of_kafka() {
+    for release in [Release::V3_9, Release::V4_1] {
+        if let Some(theirs) = console_consumer(release) {
+            console_consumers_share_the_partitions(our_console_consumer(), theirs);
+        }
+    }
 }
 
 /// The events that a verifiable program printed under a name.

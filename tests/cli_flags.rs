@@ -22,6 +22,7 @@ fn help_names_every_tool() {
     for word in [
         "server",
         "topics",
+        "consumer-groups",
         "console-producer",
         "console-consumer",
         "--override",

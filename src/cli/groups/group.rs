@@ -142,3 +142,34 @@ async fn fetch_classic(client: &mut AdminClient, name: &str) -> Result<Group, Gr
         members: described.members.into_iter().map(Member::from).collect(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use troupe_protocol::kafka::StrBytes;
+    use troupe_protocol::kafka::messages::consumer_group_describe_response::{
+        self as newer, TopicPartitions,
+    };
+
+    use super::super::super::client::topic_name;
+    use super::*;
+
+    #[test]
+    fn a_member_of_the_newer_protocol_has_what_it_is_assigned_now() {
+        let topic = |name: &str, partitions: &[i32]| {
+            TopicPartitions::default()
+                .with_topic_name(topic_name(name.to_owned()))
+                .with_partitions(partitions.to_vec())
+        };
+        let assigned = |topics| newer::Assignment::default().with_topic_partitions(topics);
+        let member = newer::Member::default()
+            .with_member_id(StrBytes::from_static_str("id"))
+            .with_instance_id(None)
+            .with_client_host(StrBytes::from_static_str("/127.0.0.1"))
+            .with_assignment(assigned(vec![topic("u", &[0]), topic("t", &[2, 0])]))
+            .with_target_assignment(assigned(vec![topic("t", &[0])]));
+        let member = Member::from(member);
+        assert_eq!((&*member.consumer_id, &*member.instance_id), ("id", ""));
+        assert_eq!(assignment::show(&member.assignment), "t(0,2), u(0)");
+        assert_eq!(member.partition_count(), 3);
+    }
+}
