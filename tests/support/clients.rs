@@ -187,6 +187,39 @@ pub fn read_whole(
     read(&consumer, usize::try_from(high - low).unwrap())
 }
 
+/// Reads one partition from its first record until the broker has no more for this consumer: offsets and values.
+///
+/// Unlike [`read_whole`] it needs no count, which the markers of transactions make unknowable.
+#[track_caller]
+pub fn read_to_end(
+    server: &Server,
+    topic: &str,
+    partition: i32,
+    settings: &[(&str, &str)],
+) -> Vec<(i64, String)> {
+    let settings = [settings, &[("enable.partition.eof", "true")]].concat();
+    let consumer = consumer(server, &settings);
+    assign_from_beginning(&consumer, &[(topic, partition)]);
+    let deadline = Instant::now() + HANG_GUARD;
+    let mut messages = Vec::new();
+    loop {
+        match consumer.poll(Duration::from_millis(500)) {
+            Some(Ok(message)) => {
+                let value = message.payload().expect("a value").to_vec();
+                messages.push((message.offset(), String::from_utf8(value).unwrap()));
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => return messages,
+            // Transient by librdkafka's own account: it goes on by itself.
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown,
+            ))) => {}
+            Some(Err(error)) => panic!("after {} records: {error}", messages.len()),
+            None => {}
+        }
+        assert!(Instant::now() < deadline, "no end after {}", messages.len());
+    }
+}
+
 /// Creates a topic with one replica and waits until its partitions have a leader.
 #[track_caller]
 pub fn create_topic(server: &Server, name: &str, partitions: i32, settings: &[(&str, &str)]) {

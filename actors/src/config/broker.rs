@@ -98,6 +98,7 @@ typed! {
         socket_send_buffer_bytes: i32 = "socket.send.buffer.bytes",
         transaction_abort_timed_out_transaction_cleanup_interval_ms: u64 = "transaction.abort.timed.out.transaction.cleanup.interval.ms",
         transaction_max_timeout_ms: i32 = "transaction.max.timeout.ms",
+        transaction_partition_verification_enable: bool = "transaction.partition.verification.enable",
         transaction_remove_expired_transaction_cleanup_interval_ms: u64 = "transaction.remove.expired.transaction.cleanup.interval.ms",
         transaction_state_log_load_buffer_size: usize = "transaction.state.log.load.buffer.size",
         transaction_state_log_min_isr: usize = "transaction.state.log.min.isr",

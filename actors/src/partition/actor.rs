@@ -20,6 +20,7 @@ use super::messages::{
     WriteMarker,
 };
 use super::replica::{LogBounds, Replica};
+use super::transactions::Transactions;
 use super::waiters::Waiters;
 use super::{Answer, Reply, TopicPartition};
 use crate::config::TopicConfig;
@@ -68,6 +69,7 @@ pub struct Partition {
     /// Counts the logs that were opened, so that the end of a flush of an earlier one is not taken for this one's.
     pub(super) incarnation: u64,
     pub(super) replica: Replica,
+    pub(super) transactions: Arc<Transactions>,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) by_high_watermark: Waiters,
     pub(super) by_flush: Waiters,
@@ -96,6 +98,8 @@ impl Partition {
         let log = open_log(&identity, &config, &surroundings, start)?;
         let mut replica = Replica::new(opening.broker, bounds(&log), opening.high_watermark);
         replica.set_min_in_sync(config.min_insync_replicas);
+        let transactions = Arc::new(Transactions::default());
+        transactions.reset(log.producers());
         let (progress, receiver) = watch::channel(replica.progress());
         let partition = Self {
             identity: identity.clone(),
@@ -104,6 +108,7 @@ impl Partition {
             log: Some(log),
             incarnation: 0,
             replica,
+            transactions: Arc::clone(&transactions),
             progress,
             by_high_watermark: Waiters::default(),
             by_flush: Waiters::default(),
@@ -111,7 +116,13 @@ impl Partition {
             flush_replies: Vec::new(),
             rebuilt_at: None,
         };
-        Ok(PartitionHandle::new(identity, partition.start(), receiver))
+        let address = partition.start();
+        Ok(PartitionHandle::new(
+            identity,
+            address,
+            receiver,
+            transactions,
+        ))
     }
 
     /// Returns the log, or KAFKA_STORAGE_ERROR when there is none any more.
@@ -218,6 +229,7 @@ impl Partition {
         match opened {
             Ok(Ok(log)) => {
                 self.replica.replace_log(bounds(&log));
+                self.transactions.reset(log.producers());
                 self.log = Some(log);
                 self.settle();
             }

@@ -4,7 +4,7 @@ use actix::Context;
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::records::batch::{BatchHeader, assign_offset, set_log_append_time};
 
-use super::messages::{Acks, Append, Appended, WriteMarker};
+use super::messages::{Acks, Append, Appended, Origin, WriteMarker};
 use super::waiters::Waiter;
 use super::{Answer, Partition, Reply};
 use crate::config::TimestampType;
@@ -31,10 +31,10 @@ impl Partition {
             mut batch,
             header,
             acks,
-            origin: _,
+            origin,
             reply,
         } = append;
-        let written = self.write_data(&mut batch, header, acks);
+        let written = self.write_data(&mut batch, header, acks, origin);
         self.conclude(written, acks, reply, ctx);
     }
 
@@ -88,15 +88,24 @@ impl Partition {
         }
     }
 
-    fn write_data(&mut self, batch: &mut [u8], header: BatchHeader, acks: Acks) -> Answer<Written> {
+    fn write_data(
+        &mut self,
+        batch: &mut [u8],
+        header: BatchHeader,
+        acks: Acks,
+        origin: Origin,
+    ) -> Answer<Written> {
         self.replica.check_append(acks)?;
         if u64::try_from(header.size).unwrap_or(u64::MAX) > self.config.segment_bytes {
             return Err(ErrorCode::RecordListTooLarge);
         }
-        match self.find_duplicate(&header)? {
-            Some(duplicate) => Ok(duplicate),
-            None => self.write(batch, header),
+        if let Some(duplicate) = self.find_duplicate(&header)? {
+            return Ok(duplicate);
         }
+        if let Origin::Client(verification) = origin {
+            self.transactions.check(&header, verification)?;
+        }
+        self.write(batch, header)
     }
 
     fn write_control(&mut self, message: &WriteMarker) -> Answer<Written> {
@@ -130,6 +139,7 @@ impl Partition {
             }
         };
         let end = log.log_end_offset();
+        self.transactions.appended(&header);
         self.replica.appended(end, batch.len() as u64);
         let records = u64::try_from(end - header.base_offset).unwrap_or_default();
         let limit = u64::try_from(self.config.flush_messages).unwrap_or(u64::MAX);

@@ -10,10 +10,12 @@ use actix::prelude::SendError;
 use actix::{Actor, Addr, Handler, Message};
 use tokio::sync::{oneshot, watch};
 use troupe_protocol::kafka::errors::ErrorCode;
+use troupe_protocol::kafka::records::batch::BatchHeader;
 use troupe_protocol::kafka::records::control::EndTxnMarker;
 use uuid::Uuid;
 
 use super::messages::{Progress, WriteMarker};
+use super::transactions::{Guard, Transactions};
 use super::{Answer, Partition, Reply, TopicPartition};
 
 /// Names a replica and where it lives; the same for as long as it exists.
@@ -37,6 +39,7 @@ struct Inner {
     identity: Arc<Identity>,
     address: Addr<Partition>,
     progress: watch::Receiver<Progress>,
+    transactions: Arc<Transactions>,
 }
 
 impl PartitionHandle {
@@ -44,11 +47,13 @@ impl PartitionHandle {
         identity: Arc<Identity>,
         address: Addr<Partition>,
         progress: watch::Receiver<Progress>,
+        transactions: Arc<Transactions>,
     ) -> Self {
         Self(Arc::new(Inner {
             identity,
             address,
             progress,
+            transactions,
         }))
     }
 
@@ -123,6 +128,18 @@ impl PartitionHandle {
         let (reply, answer) = oneshot::channel();
         self.send(build(reply)).await?;
         answer.await.unwrap_or(Err(ErrorCode::KafkaStorageError))
+    }
+
+    /// Prepares to append a batch of a transaction: when that is not open here yet, the coordinator has to be asked.
+    ///
+    /// Returns the guard to ask with; `None` when the transaction is open. `now_ms` in milliseconds since the epoch.
+    pub fn begin_verification(&self, header: &BatchHeader, now_ms: i64) -> Option<Guard> {
+        self.0.transactions.begin(header, now_ms)
+    }
+
+    /// Gives a guard back for which the coordinator knows no transaction.
+    pub fn verification_refused(&self, producer_id: i64, guard: Guard) {
+        self.0.transactions.refused(producer_id, guard);
     }
 
     /// Ends a transaction of a producer here; see [`WriteMarker`].

@@ -10,7 +10,7 @@ use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::records::batch::BatchHeader;
 use troupe_protocol::kafka::records::control::EndTxnMarker;
 
-use super::Reply;
+use super::{Reply, Verification};
 use crate::config::TopicConfig;
 use crate::storage::FileSlice;
 
@@ -51,9 +51,9 @@ pub enum Acks {
 /// Who appends; decides what may be appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A producer.
-    Client,
-    /// This broker: coordinators and their markers.
+    /// A producer, whose transactions are verified.
+    Client(Verification),
+    /// This broker: its coordinators.
     Broker,
 }
 

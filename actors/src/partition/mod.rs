@@ -17,6 +17,7 @@ pub(crate) mod testing;
 mod tests;
 #[cfg(test)]
 mod transaction_tests;
+mod transactions;
 mod upkeep;
 mod waiters;
 
@@ -30,6 +31,7 @@ pub use actor::Partition;
 pub(crate) use actor::{Opening, Surroundings};
 pub use handle::PartitionHandle;
 pub use messages::Progress;
+pub use transactions::{Guard, Verification};
 
 /// Names a partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,7 +14,9 @@ use troupe_protocol::kafka::records::record::Record;
 use uuid::Uuid;
 
 use super::messages::{Acks, Append, Appended, BecomeLeader, Origin, Read, ReadResult, Reader};
-use super::{Answer, Opening, Partition, PartitionHandle, Surroundings, TopicPartition};
+use super::{
+    Answer, Opening, Partition, PartitionHandle, Surroundings, TopicPartition, Verification,
+};
 use crate::config::TopicConfig;
 use crate::log::Start;
 use crate::runtime::Clock;
@@ -151,7 +153,7 @@ pub(crate) async fn start_append(
         batch,
         header,
         acks,
-        origin: Origin::Client,
+        origin: Origin::Client(Verification::NotNeeded),
         reply,
     };
     partition.send(append).await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ impl Partition {
             self.replica
                 .become_leader(message.leader_epoch, &message.isr, &message.replicas)?;
         if begins {
+            let transactions = Arc::clone(&self.transactions);
+            transactions.reset(self.log()?.producers());
             let assigned = self.log()?.assign_epoch(message.leader_epoch);
             if let Err(error) = assigned {
                 // It leads all the same: what is there can be read.
@@ -76,6 +79,8 @@ impl Partition {
         let expiration_ms = self.surroundings.producer_id_expiration_ms;
         if let Some(log) = &mut self.log {
             log.expire_producers(now_ms, expiration_ms);
+            self.transactions
+                .expire(now_ms.saturating_sub(expiration_ms));
         }
         self.delete_expired(ctx);
         self.settle();

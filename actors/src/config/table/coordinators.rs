@@ -154,7 +154,7 @@ pub(super) const COORDINATORS: &[ConfigKey] = keys! {
     /// The longest timeout that a transaction may ask for.
     "transaction.max.timeout.ms" Int = "900000", Check::Min(1), ReadOnly, Used;
     /// Whether a leader asks the coordinator if a transaction really holds its partition.
-    "transaction.partition.verification.enable" Boolean = "true", Check::Any, ClusterWide, Ignored;
+    "transaction.partition.verification.enable" Boolean = "true", Check::Any, ClusterWide, Used;
     /// How often to look for transactional ids that have expired.
     "transaction.remove.expired.transaction.cleanup.interval.ms" Int = "3600000", Check::Min(1), ReadOnly, Used;
     /// How much of the transaction topic is read at once when a coordinator loads it.

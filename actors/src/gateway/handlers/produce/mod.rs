@@ -1,8 +1,9 @@
 //! Produce: batches go to their partitions in the order of the requests, answers wait for acknowledgements.
 //!
-//! Versions 0 to 2, with message sets, are not served yet. Transactional batches are refused with INVALID_TXN_STATE
-//! until there are transactions. A topic whose `compression.type` is not that of the producer has its batches compressed
+//! Versions 0 to 2, with message sets, are not served yet. A topic whose `compression.type` is not that of the producer has its batches compressed
 //! again here, on the connection's thread.
+
+mod transaction;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use troupe_protocol::kafka::records::validate::{
 };
 use uuid::Uuid;
 
+use self::transaction::verify;
 use super::leaders;
 use crate::config::{self, CompressionType, TopicConfig};
 use crate::gateway::connection::{Outcome, Pending, Work};
@@ -84,7 +86,11 @@ fn begin(
         let acks = acks(request.acks);
         let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
         let deadline = Instant::now() + timeout;
-        let topics = dispatch(&cx, request.topics, acks).await;
+        let checked = transaction::check(&request);
+        let acks_or_error = checked.and(acks.ok_or(ErrorCode::InvalidRequiredAcks));
+        let (transactional_id, topics) = (request.transactional_id, request.topics);
+        let id = transactional_id.as_deref();
+        let topics = dispatch(&cx, id, topics, acks_or_error).await;
         Box::pin(finish(cx, envelope, acks, deadline, topics)) as Pending
     })
 }
@@ -102,8 +108,9 @@ fn acks(acks: i16) -> Option<Acks> {
 /// Hands every batch to its partition, in order.
 async fn dispatch(
     cx: &RequestContext,
+    transactional_id: Option<&str>,
     topics: Vec<ProduceTopic>,
-    acks: Option<Acks>,
+    acks: Answer<Acks>,
 ) -> Vec<Topic> {
     let image = cx.broker.image();
     let now_ms = cx.broker.runtime.clock.now_ms();
@@ -118,9 +125,16 @@ async fn dispatch(
         let mut steps = Vec::with_capacity(partitions.len());
         for ProducePartition { index, records } in partitions {
             let step = match (acks, &topic) {
-                (None, _) => Err(failed(index, ErrorCode::InvalidRequiredAcks)),
+                (Err(error), _) => Err(failed(index, error)),
                 (_, Err(error)) => Err(failed(index, *error)),
-                (Some(acks), Ok(topic)) => append(cx, topic, index, records, acks, now_ms).await,
+                (Ok(acks), Ok(topic)) => {
+                    let part = Part {
+                        index,
+                        records,
+                        transactional_id,
+                    };
+                    append(cx, topic, part, acks, now_ms).await
+                }
             };
             steps.push(match step {
                 Ok(appending) => Step::Appending(appending),
@@ -168,15 +182,22 @@ fn find_topic<'a>(
     }
 }
 
+/// What a request has for one partition.
+struct Part<'a> {
+    index: i32,
+    records: Option<BytesMut>,
+    transactional_id: Option<&'a str>,
+}
+
 /// Validates one partition's records and hands them over; the answer comes through the channel.
 async fn append(
     cx: &RequestContext,
     topic: &TopicImage,
-    index: i32,
-    records: Option<BytesMut>,
+    part: Part<'_>,
     acks: Acks,
     now_ms: i64,
 ) -> Result<Appending, Refusal> {
+    let Part { index, records, .. } = part;
     let partition = topic
         .partition(index)
         .ok_or_else(|| failed(index, ErrorCode::UnknownTopicOrPartition))?;
@@ -189,12 +210,15 @@ async fn append(
         .ok_or_else(not_leader)?;
     let (batch, header) = prepare(records, &topic.config, cx.version, now_ms)
         .map_err(|invalid| refused(index, invalid))?;
+    let verification = verify(cx, part.transactional_id, handle, &header)
+        .await
+        .map_err(|error| not_in_transaction(index, error))?;
     let (reply, answer) = oneshot::channel();
     let append = Append {
         batch,
         header,
         acks,
-        origin: Origin::Client,
+        origin: Origin::Client(verification),
         reply,
     };
     handle
@@ -227,12 +251,6 @@ fn prepare(
         )
     })?;
     let mut header = validate_produced(&batch, &rules(config, version, now_ms))?;
-    if header.attributes.is_transactional() {
-        return Err(invalid(
-            ErrorCode::InvalidTxnState,
-            "there are no transactions",
-        ));
-    }
     batch.truncate(header.size);
     amend_max_timestamp(&mut batch, &header);
     if let Some(codec) = stored_codec(config.compression_type)
@@ -300,6 +318,17 @@ fn refused(index: i32, invalid: InvalidBatch) -> Refusal {
     let mut response = failed(index, invalid.code);
     response.error_message = Some(invalid.message);
     response.record_errors = invalid.record_errors;
+    response
+}
+
+fn not_in_transaction(index: i32, error: ErrorCode) -> Refusal {
+    let mut response = failed(index, error);
+    response.error_message = Some(match error {
+        ErrorCode::NotEnoughReplicas => {
+            "the coordinator of the transaction cannot be asked".to_owned()
+        }
+        _ => "the partition is not in the transaction".to_owned(),
+    });
     response
 }
 
@@ -508,14 +537,10 @@ mod tests {
     fn what_does_not_fit_the_topic_is_refused() {
         let config = TopicConfig::default();
         assert_eq!(refusal(None, &config), ErrorCode::InvalidRecord);
+        let control = BatchBuilder::new().producer(1, 0, 0).control(true);
         assert_eq!(
-            refusal(
-                Some(batch(
-                    BatchBuilder::new().producer(1, 0, 0).transactional(true)
-                )),
-                &config
-            ),
-            ErrorCode::InvalidTxnState
+            refusal(Some(batch(control)), &config),
+            ErrorCode::InvalidRecord
         );
         let small = TopicConfig {
             max_message_bytes: 100,

@@ -1,0 +1,256 @@
+//! A loop that reads, processes and writes in transactions, under kill -9 of its processes and of the broker: what comes
+//! out is what went in, each record once and in order.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod support;
+
+use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use support::clients::{Producer, create_topics, read_to_end};
+use support::process::{HANG_GUARD, Process};
+use support::server::Server;
+
+const PARTITIONS: i32 = 2;
+/// How many records a transaction copies at most.
+const TRANSACTION: usize = 7;
+/// What tells the process of a copier its work: bootstrap address and partition.
+const WORK: &str = "TROUPE_TEST_COPIER";
+/// What a copier exits with when it gave up.
+const GAVE_UP: i32 = 3;
+
+fn random() -> StdRng {
+    let seed = std::env::var("TROUPE_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(rand::random);
+    eprintln!("TROUPE_TEST_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+/// The process of a copier: copies one partition of `input` to `output` from the committed offset to the end.
+#[test]
+#[ignore = "it is started by the other tests"]
+fn copier() {
+    let Ok(work) = std::env::var(WORK) else {
+        return;
+    };
+    let (bootstrap, partition) = work.split_once(' ').unwrap();
+    if let Err(error) = copy(bootstrap, partition.parse().unwrap()) {
+        eprintln!("gave up: {error}");
+        std::process::exit(GAVE_UP);
+    }
+}
+
+/// Tells the test at once; not through the capture of the test's own output.
+fn say(line: &str) {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{line}").unwrap();
+    stdout.flush().unwrap();
+}
+
+fn copy(bootstrap: &str, partition: i32) -> Result<(), KafkaError> {
+    let mut common = ClientConfig::new();
+    common.set("bootstrap.servers", bootstrap);
+    common.set("reconnect.backoff.max.ms", "100");
+    let producer: BaseProducer = common
+        .clone()
+        .set("transactional.id", format!("copier-{partition}"))
+        .set("linger.ms", "1")
+        .create()?;
+    let consumer: BaseConsumer = common
+        .set("group.id", "copiers")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .create()?;
+    // Ends what an earlier process left open, so that the committed offset is the last word.
+    producer.init_transactions(HANG_GUARD)?;
+    let mut place = TopicPartitionList::new();
+    place.add_partition("input", partition);
+    let committed = consumer.committed_offsets(place.clone(), HANG_GUARD)?;
+    let mut next = match committed.elements()[0].offset() {
+        Offset::Offset(offset) => offset,
+        _ => 0,
+    };
+    place.set_partition_offset("input", partition, Offset::Offset(next))?;
+    consumer.assign(&place)?;
+    let (_, end) = consumer.fetch_watermarks("input", partition, HANG_GUARD)?;
+    while next < end {
+        let Some(first) = consumer.poll(HANG_GUARD) else {
+            return Err(KafkaError::Canceled);
+        };
+        producer.begin_transaction()?;
+        let mut message = Some(first?);
+        for _ in 0..TRANSACTION {
+            let Some(taken) = message.take() else { break };
+            let record = BaseRecord::<(), [u8]>::to("output")
+                .partition(partition)
+                .payload(taken.payload().unwrap());
+            producer.send(record).map_err(|(error, _)| error)?;
+            next = taken.offset() + 1;
+            message = consumer.poll(Duration::from_millis(5)).transpose()?;
+        }
+        assert!(message.is_none() || next < end);
+        if let Some(untaken) = message {
+            consumer.seek(
+                "input",
+                partition,
+                Offset::Offset(untaken.offset()),
+                HANG_GUARD,
+            )?;
+        }
+        place.set_partition_offset("input", partition, Offset::Offset(next))?;
+        let group = consumer.group_metadata().expect("a consumer has a group");
+        producer.send_offsets_to_transaction(&place, &group, HANG_GUARD)?;
+        producer.commit_transaction(HANG_GUARD)?;
+        say(&format!("committed {next}"));
+    }
+    Ok(())
+}
+
+fn start_copier(server: &Server, partition: i32) -> Process {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "copier", "--ignored", "--nocapture"])
+        .env(WORK, format!("{} {partition}", server.bootstrap()));
+    Process::spawn("copier", command)
+}
+
+fn commits(said: &str) -> usize {
+    said.matches("committed ").count()
+}
+
+/// The input: numbers, to the partitions in turn.
+struct Input {
+    producer: Producer,
+    sent: i32,
+}
+
+impl Input {
+    fn new(server: &Server) -> Self {
+        create_topics(server, &["input", "output"], PARTITIONS, &[]);
+        Self {
+            producer: Producer::new(server, &[("enable.idempotence", "true")]),
+            sent: 0,
+        }
+    }
+
+    fn add(&mut self, count: i32) {
+        for number in self.sent..self.sent + count {
+            let value = number.to_string();
+            let record = BaseRecord::to("input").partition(number % PARTITIONS);
+            self.producer.send(record.payload(value.as_bytes()));
+        }
+        self.sent += count;
+        self.producer.flush_all_taken();
+    }
+
+    /// Compares the output with everything that was sent.
+    #[track_caller]
+    fn check(&self, server: &Server) {
+        for partition in 0..PARTITIONS {
+            let committed = [("isolation.level", "read_committed")];
+            let output = read_to_end(server, "output", partition, &committed);
+            let output: Vec<String> = output.into_iter().map(|(_, value)| value).collect();
+            let numbers = (0..self.sent).filter(|number| number % PARTITIONS == partition);
+            let expected: Vec<String> = numbers.map(|number| number.to_string()).collect();
+            assert_eq!(output, expected, "partition {partition}");
+        }
+    }
+}
+
+fn copiers_are_killed(kills: usize) {
+    let mut random = random();
+    let server = Server::start();
+    let mut input = Input::new(&server);
+    let mut killed = 0;
+    while killed < kills {
+        input.add(random.random_range(100..300));
+        let copiers: Vec<Process> = (0..PARTITIONS)
+            .map(|partition| start_copier(&server, partition))
+            .collect();
+        for copier in copiers {
+            let seen = random.random_range(0..10);
+            let _ = copier.wait_for(|stdout, _| (commits(stdout) >= seen).then_some(()));
+            std::thread::sleep(Duration::from_micros(random.random_range(0..20_000)));
+            let output = copier.kill();
+            let was_killed = output.status.signal() == Some(9);
+            assert!(was_killed || output.status.success(), "{}", output.text());
+            killed += usize::from(was_killed);
+        }
+    }
+    for partition in 0..PARTITIONS {
+        start_copier(&server, partition).finish().succeeded();
+    }
+    input.check(&server);
+}
+
+fn the_broker_is_killed(kills: usize) {
+    let mut random = random();
+    let mut server = Server::start();
+    let mut input = Input::new(&server);
+    let mut copiers: Vec<Process> = Vec::new();
+    for _ in 0..kills {
+        input.add(200);
+        // Each copier is replaced when it has come to the end, or has given up.
+        copiers.retain_mut(Process::is_running);
+        copiers.clear();
+        copiers.extend((0..PARTITIONS).map(|partition| start_copier(&server, partition)));
+        let seen = random.random_range(1..10);
+        let victim = random.random_range(0..copiers.len());
+        let progress =
+            copiers[victim].wait_for(|stdout, _| (commits(stdout) >= seen).then_some(()));
+        progress.unwrap_or_else(|said| panic!("{said}"));
+        std::thread::sleep(Duration::from_micros(random.random_range(0..20_000)));
+        server.kill();
+        server.restart();
+        // What they had under way goes on, or is given up for the next ones to do again.
+        for copier in copiers.drain(..) {
+            let output = copier.finish();
+            let fine = output.status.success() || output.status.code() == Some(GAVE_UP);
+            assert!(fine, "{}", output.text());
+        }
+    }
+    let deadline = Instant::now() + HANG_GUARD;
+    for partition in 0..PARTITIONS {
+        while !start_copier(&server, partition).finish().status.success() {
+            assert!(
+                Instant::now() < deadline,
+                "partition {partition} is not copied"
+            );
+        }
+    }
+    input.check(&server);
+}
+
+#[test]
+fn each_record_is_copied_once_though_copiers_are_killed() {
+    copiers_are_killed(5);
+}
+
+#[test]
+fn each_record_is_copied_once_though_the_broker_is_killed() {
+    the_broker_is_killed(5);
+}
+
+#[test]
+#[ignore = "long: ./test --long"]
+fn each_record_is_copied_once_though_copiers_are_killed_200_times() {
+    copiers_are_killed(200);
+}
+
+#[test]
+#[ignore = "long: ./test --long"]
+fn each_record_is_copied_once_though_the_broker_is_killed_200_times() {
+    the_broker_is_killed(200);
+}
