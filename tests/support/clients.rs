@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -229,10 +229,7 @@ pub fn create_topic(server: &Server, name: &str, partitions: i32, settings: &[(&
 /// Creates several topics alike in one request.
 #[track_caller]
 pub fn create_topics(server: &Server, names: &[&str], partitions: i32, settings: &[(&str, &str)]) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", server.bootstrap())
-        .create()
-        .unwrap();
+    let admin = admin(server);
     let topics: Vec<NewTopic<'_>> = names
         .iter()
         .map(|name| {
@@ -243,14 +240,38 @@ pub fn create_topics(server: &Server, names: &[&str], partitions: i32, settings:
         })
         .collect();
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(60)));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let results = runtime
+    let results = runtime()
         .block_on(admin.create_topics(&topics, &options))
         .expect("an answer to CreateTopics");
     for result in results {
         result.unwrap_or_else(|(name, error)| panic!("creating {name}: {error}"));
     }
+}
+
+/// Gives a topic more partitions, so that it has so many.
+#[track_caller]
+pub fn add_partitions(server: &Server, topic: &str, count: usize) {
+    let admin = admin(server);
+    let partitions = [NewPartitions::new(topic, count)];
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(60)));
+    let results = runtime()
+        .block_on(admin.create_partitions(&partitions, &options))
+        .expect("an answer to CreatePartitions");
+    for result in results {
+        result.unwrap_or_else(|(name, error)| panic!("more partitions for {name}: {error}"));
+    }
+}
+
+fn admin(server: &Server) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new()
+        .set("bootstrap.servers", server.bootstrap())
+        .create()
+        .unwrap()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }

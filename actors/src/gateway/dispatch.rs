@@ -17,10 +17,10 @@ use super::affinity::Affinity;
 use super::connection::{Outcome, Pending, Refused, Service, Work};
 use super::fetch_session::FetchSessions;
 use super::handlers::{
-    api_versions, cluster, configs, delete_records, describe_producers, fetch, find_coordinator,
-    group_admin, group_membership, init_producer_id, list_offsets, log_dirs, metadata,
-    offset_commit, offset_fetch, offset_for_leader_epoch, produce, topics, transaction_admin,
-    transactions, txn_offset_commit,
+    api_versions, cluster, configs, consumer_group, delete_records, describe_producers, fetch,
+    find_coordinator, group_admin, group_membership, init_producer_id, list_offsets, log_dirs,
+    metadata, offset_commit, offset_fetch, offset_for_leader_epoch, produce, topics,
+    transaction_admin, transactions, txn_offset_commit,
 };
 use super::request::RequestContext;
 use crate::broker::BrokerContext;
@@ -66,6 +66,8 @@ fn rows() -> Vec<Row> {
         api(0..=0, describe_producers::handle),
         api(0..=0, transaction_admin::describe),
         api(0..=2, transaction_admin::list),
+        api(0..=1, consumer_group::heartbeat),
+        api(0..=1, consumer_group::describe),
         api(0..=0, cluster::describe_topic_partitions),
     ]
 }

@@ -13,6 +13,7 @@ use actix::{
 use tokio::sync::watch;
 use troupe_protocol::kafka::errors::ErrorCode;
 
+use super::consumer::topics::Topics;
 use super::entry::{Entry, Kind};
 use super::group::{Effect, Group, GroupConfig, GroupDescription, Joined, Now, Step, Synced};
 use super::join::JoinRequest;
@@ -21,7 +22,7 @@ use super::member::Ticket;
 use super::offsets::{CommittedOffset, Offsets, TopicPartition};
 use super::open_transactions::OpenTransactions;
 use super::records::{self, TooLong};
-use super::requests::{MemberRef, Request, answer, refuse};
+use super::requests::{FetchedOffset, MemberRef, Request, answer, refuse};
 use super::session::SyncRequest;
 use super::timers::Timers;
 use super::writes::{Completion, DeletionReply};
@@ -36,6 +37,7 @@ const RELOAD_DELAY: Duration = Duration::from_secs(1);
 
 /// What a coordinator starts from.
 pub(crate) struct Start {
+    pub(crate) topics: watch::Receiver<Arc<Topics>>,
     pub(crate) partition: PartitionHandle,
     pub(crate) config: Arc<GroupConfig>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -48,10 +50,10 @@ pub(crate) struct Start {
 
 /// The actor.
 pub(crate) struct Coordinator {
-    start: Start,
+    pub(super) start: Start,
     /// By id; nothing while they are loaded.
-    groups: Option<BTreeMap<Arc<str>, Entry>>,
-    timers: Timers,
+    pub(super) groups: Option<BTreeMap<Arc<str>, Entry>>,
+    pub(super) timers: Timers,
     /// When the next look at the timers is planned.
     alarm: Option<(i64, SpawnHandle)>,
     joins: HashMap<Ticket, Reply<Joined>>,
@@ -101,7 +103,7 @@ impl Coordinator {
         }
     }
 
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         let monotonic = self.start.clock.monotonic().as_millis();
         Now {
             wall_ms: self.start.clock.now_ms(),
@@ -117,7 +119,10 @@ impl Coordinator {
                 Ok(mut loader) => {
                     coordinator.open_transactions = loader.open_transactions();
                     let skipped = loader.skipped();
-                    let groups = loader.finish(coordinator.now());
+                    let groups = {
+                        let config = &coordinator.start.config.consumer;
+                        loader.finish(config, coordinator.now())
+                    };
                     tracing::debug!(%partition, groups = groups.len(), skipped, "groups are loaded");
                     coordinator.take_up(groups, ctx);
                 }
@@ -145,7 +150,7 @@ impl Coordinator {
     }
 
     /// Returns a classic group.
-    fn group(&mut self, id: &str) -> Option<&mut Group> {
+    pub(super) fn group(&mut self, id: &str) -> Option<&mut Group> {
         self.entry(id)?.classic()
     }
 
@@ -160,6 +165,9 @@ impl Coordinator {
     }
 
     fn perform(&mut self, request: Request, ctx: &mut Context<Self>) {
+        let Some(request) = self.perform_for_consumers(request, ctx) else {
+            return;
+        };
         match request {
             Request::Join { group, join, reply } => self.join(&group, join, reply, ctx),
             Request::Sync { group, sync, reply } => self.sync(&group, sync, reply, ctx),
@@ -181,9 +189,10 @@ impl Coordinator {
                 group,
                 member,
                 generation,
+                knows_epochs,
                 offsets,
                 reply,
-            } => match self.check_commit(&group, &member, generation) {
+            } => match self.check_commit(&group, &member, generation, knows_epochs) {
                 Ok(()) => self.commit(group, offsets, reply, ctx),
                 Err(error) => answer(reply, Err(error)),
             },
@@ -201,18 +210,14 @@ impl Coordinator {
             Request::EndTransaction { marker, reply } => self.end_transaction(marker, reply, ctx),
             Request::Offsets {
                 group,
+                reader,
                 partitions,
                 require_stable,
                 reply,
             } => {
-                let offsets = self.offsets(&group, partitions).into_iter();
-                let told = offsets.map(|(partition, committed)| {
-                    let stable =
-                        !require_stable || !self.open_transactions.is_unstable(&group, &partition);
-                    let told = stable.then_some(committed);
-                    (partition, told.ok_or(ErrorCode::UnstableOffsetCommit))
-                });
-                answer(reply, Ok(told.collect()));
+                let told = self.check_reader(&group, reader);
+                let told = told.map(|()| self.told_offsets(&group, partitions, require_stable));
+                answer(reply, told);
             }
             Request::DeleteOffsets {
                 group,
@@ -226,12 +231,15 @@ impl Coordinator {
             Request::List { reply } => answer(reply, Ok(self.list())),
             Request::DeleteGroup { group, reply } => self.delete_group(&group, reply, ctx),
             Request::ForgetTopics { topics } => self.forget_topics(&topics, ctx),
-            Request::Stop => {}
+            // Those are performed already.
+            Request::ConsumerHeartbeat { .. }
+            | Request::DescribeConsumers { .. }
+            | Request::Stop => {}
         }
     }
 
     /// Lets a group take a step, and does what follows from it. Nothing when there is no such group.
-    fn step<T>(
+    pub(super) fn step<T>(
         &mut self,
         id: &str,
         ctx: &mut Context<Self>,
@@ -253,16 +261,20 @@ impl Coordinator {
 
     /// Plans the next look at a group, or forgets one that never came to be anything.
     fn plan(&mut self, id: &Arc<str>) {
-        let Some(groups) = &mut self.groups else {
-            return;
-        };
-        let Some(entry) = groups.get(id) else { return };
+        let Some(entry) = self.entry(id) else { return };
         match entry.next_deadline_ms() {
             Some(deadline_ms) => self.timers.set(id, deadline_ms),
-            None if entry.is_void() && !self.open_transactions.concern(id) => {
-                groups.remove(id);
-            }
-            None => {}
+            None => self.forget_if_void(id),
+        }
+    }
+
+    /// Forgets a group that never came to be anything.
+    pub(super) fn forget_if_void(&mut self, id: &str) {
+        if let Some(groups) = &mut self.groups
+            && groups.get(id).is_some_and(Entry::is_void)
+            && !self.open_transactions.concern(id)
+        {
+            groups.remove(id);
         }
     }
 
@@ -350,7 +362,11 @@ impl Coordinator {
         group: &Arc<str>,
         member: &MemberRef,
         generation: i32,
+        knows_epochs: bool,
     ) -> Answer<()> {
+        if let Some(group) = self.consumer(group) {
+            return group.check_commit(&member.member_id, generation, knows_epochs);
+        }
         if generation < 0 {
             self.group_or_new(group);
         }
@@ -367,6 +383,14 @@ impl Coordinator {
         member: &MemberRef,
         generation: i32,
     ) -> Answer<()> {
+        if let Some(group) = self.consumer(group) {
+            let checked = group.check_commit(&member.member_id, generation, true);
+            return checked.map_err(|error| match error {
+                // The request knows of no epochs.
+                ErrorCode::StaleMemberEpoch => ErrorCode::IllegalGeneration,
+                error => error,
+            });
+        }
         if generation < 0 {
             self.group_or_new(group);
         }
@@ -377,7 +401,7 @@ impl Coordinator {
         group.check_transactional_commit(&member.member_id, instance_id, generation, &step)
     }
 
-    fn commit(
+    pub(super) fn commit(
         &mut self,
         group: Arc<str>,
         offsets: Vec<(TopicPartition, CommittedOffset)>,
@@ -408,6 +432,22 @@ impl Coordinator {
             Ok((key, Some(records::offset_value(committed)?)))
         });
         records.collect()
+    }
+
+    /// Returns offsets as they are told, except for those that an open transaction may change.
+    fn told_offsets(
+        &mut self,
+        group: &str,
+        partitions: Option<Vec<TopicPartition>>,
+        require_stable: bool,
+    ) -> Vec<FetchedOffset> {
+        let offsets = self.offsets(group, partitions).into_iter();
+        let told = offsets.map(|(partition, committed)| {
+            let stable = !require_stable || !self.open_transactions.is_unstable(group, &partition);
+            let told = stable.then_some(committed);
+            (partition, told.ok_or(ErrorCode::UnstableOffsetCommit))
+        });
+        told.collect()
     }
 
     fn offsets(
@@ -490,8 +530,9 @@ impl Coordinator {
             .iter()
             .map(|(partition, _)| partition.clone())
             .collect();
+        let group = entry.tombstones(id);
         let records = tombstones(id, &partitions).and_then(|mut records| {
-            records.push((records::group_key(id)?, None));
+            records.extend(group?);
             Ok(records)
         });
         let group = Arc::clone(id);
@@ -564,7 +605,7 @@ impl Coordinator {
     }
 
     /// Plans the next look at the timers.
-    fn set_alarm(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn set_alarm(&mut self, ctx: &mut Context<Self>) {
         let Some(due_ms) = self.timers.first() else {
             return;
         };
@@ -580,15 +621,33 @@ impl Coordinator {
             coordinator.alarm = None;
             let now_ms = coordinator.now().monotonic_ms;
             while let Some(group) = coordinator.timers.pop(now_ms) {
-                coordinator.step(&group, ctx, |group, step| group.tick(step));
+                coordinator.tick(&group, ctx);
             }
             coordinator.set_alarm(ctx);
         });
         self.alarm = Some((due_ms, alarm));
     }
 
+    /// Lets a group do what is due.
+    fn tick(&mut self, id: &Arc<str>, ctx: &mut Context<Self>) {
+        match self.entry(id).map(|entry| &entry.kind) {
+            Some(Kind::Classic(_)) => {
+                self.step(id, ctx, |group, step| group.tick(step));
+            }
+            Some(Kind::Consumer(_)) => {
+                self.consumer_step(id, ctx, |group, step| group.tick(step), |(), _| {});
+                self.plan(id);
+            }
+            None => {}
+        }
+    }
+
     /// Takes records up for the next write.
-    fn enqueue(&mut self, records: Result<Vec<KeyValue>, TooLong>, completion: Completion) {
+    pub(super) fn enqueue(
+        &mut self,
+        records: Result<Vec<KeyValue>, TooLong>,
+        completion: Completion,
+    ) {
         match records {
             Ok(records) => self.writes.push(records, completion),
             Err(error) => {
@@ -622,6 +681,9 @@ impl Coordinator {
                 self.step(&group, ctx, |group, step| {
                     group.stored(purpose, result, step);
                 });
+            }
+            Completion::Consumers { group, then } => {
+                then.call(self.consumers_stored(&group, result));
             }
             Completion::Commit {
                 group,

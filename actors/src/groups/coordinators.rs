@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::OFFSETS_TOPIC;
+use super::consumer::assign::Assignor;
+use super::consumer::group::{ConsumerConfig, MigrationPolicy};
+use super::consumer::topics::Topics;
 use super::coordinator::{Coordinator, Start};
 use super::group::GroupConfig;
 use super::requests::CoordinatorHandle;
@@ -48,6 +51,7 @@ impl GroupCoordinators {
             config: Arc::clone(&groups),
             load_bytes: config.offsets_load_buffer_size,
             expiry_interval: Duration::from_millis(config.offsets_retention_check_interval_ms),
+            topics: watch::Sender::new(Arc::default()),
         };
         actix_rt::spawn(following.run(image.clone(), end.clone()));
         Self {
@@ -135,6 +139,7 @@ struct Following {
     config: Arc<GroupConfig>,
     load_bytes: usize,
     expiry_interval: Duration,
+    topics: watch::Sender<Arc<Topics>>,
 }
 
 impl Following {
@@ -143,6 +148,10 @@ impl Following {
         let start = |partition, _| self.start(partition);
         loop {
             let current = Arc::clone(&image.borrow_and_update());
+            let topics = self.topics.borrow().changed(&current);
+            if let Some(topics) = topics {
+                self.topics.send_replace(Arc::new(topics));
+            }
             self.forget_deleted(&before, &current).await;
             self.led.follow(&current, start).await;
             before = current;
@@ -174,6 +183,7 @@ impl Following {
         let (sender, loaded) = watch::channel(false);
         let thread = partition.thread();
         let start = Start {
+            topics: self.topics.subscribe(),
             partition,
             config: Arc::clone(&self.config),
             clock: Arc::clone(&self.runtime.clock),
@@ -198,5 +208,32 @@ fn group_config(config: &BrokerConfig) -> GroupConfig {
         max_size: config.group_max_size,
         offset_metadata_max_bytes: config.offset_metadata_max_bytes,
         offsets_retention_ms: ms(config.offsets_retention_minutes.saturating_mul(60_000)),
+        consumer: consumer_config(config),
+    }
+}
+
+fn consumer_config(config: &BrokerConfig) -> ConsumerConfig {
+    let policy = config.group_consumer_migration_policy.to_ascii_lowercase();
+    let assignors = config.group_consumer_assignors.iter();
+    ConsumerConfig {
+        heartbeat_interval_ms: config.group_consumer_heartbeat_interval_ms,
+        session_timeout_ms: config.group_consumer_session_timeout_ms,
+        max_size: config.group_consumer_max_size,
+        classic_max_size: config.group_max_size,
+        assignors: assignors.filter_map(|name| assignor(name)).collect(),
+        migration: MigrationPolicy {
+            upgrade: matches!(&*policy, "upgrade" | "bidirectional"),
+            downgrade: matches!(&*policy, "downgrade" | "bidirectional"),
+        },
+    }
+}
+
+/// Finds an assignor by its name, or by the class that has it in Kafka.
+fn assignor(name: &str) -> Option<Assignor> {
+    let class = name.rsplit('.').next().unwrap_or(name);
+    match class {
+        "UniformAssignor" => Some(Assignor::Uniform),
+        "RangeAssignor" => Some(Assignor::Range),
+        name => Assignor::named(name),
     }
 }

@@ -2,8 +2,15 @@
 //!
 //! To add a kind of groups: a variant of [`Kind`], what [`Entry`] asks of it, its requests in the coordinator.
 
-use super::group::{Group, GroupDescription, Now, Retention};
-use super::offsets::{Offsets, TopicPartition};
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use troupe_protocol::kafka::errors::ErrorCode;
+
+use super::consumer::group::ConsumerGroup;
+use super::group::{CONSUMER_PROTOCOL_TYPE, Group, GroupDescription, Now, Retention};
+use super::offsets::{Offsets, RetainedFrom, TopicPartition};
+use super::records::{TooLong, group_key};
 use crate::partition::Answer;
 
 /// What a group is, by the protocol of its members.
@@ -11,6 +18,8 @@ use crate::partition::Answer;
 pub(super) enum Kind {
     /// Members assign among themselves.
     Classic(Group),
+    /// The coordinator assigns (KIP-848).
+    Consumer(ConsumerGroup),
 }
 
 /// A group.
@@ -36,6 +45,15 @@ impl Entry {
     pub(super) fn classic(&mut self) -> Option<&mut Group> {
         match &mut self.kind {
             Kind::Classic(group) => Some(group),
+            Kind::Consumer(_) => None,
+        }
+    }
+
+    /// Returns the group if it is a consumer group.
+    pub(super) fn consumer(&mut self) -> Option<&mut ConsumerGroup> {
+        match &mut self.kind {
+            Kind::Classic(_) => None,
+            Kind::Consumer(group) => Some(group),
         }
     }
 
@@ -43,6 +61,7 @@ impl Entry {
     pub(super) fn is_idle(&self) -> bool {
         match &self.kind {
             Kind::Classic(group) => group.is_idle(),
+            Kind::Consumer(group) => group.is_empty(),
         }
     }
 
@@ -50,6 +69,7 @@ impl Entry {
     pub(super) fn is_void(&self) -> bool {
         let nothing_stored = match &self.kind {
             Kind::Classic(group) => group.generation() == 0,
+            Kind::Consumer(group) => group.epoch() == 0,
         };
         nothing_stored && self.is_idle() && self.offsets.is_empty() && self.writes_under_way == 0
     }
@@ -58,6 +78,7 @@ impl Entry {
     pub(super) fn next_deadline_ms(&self) -> Option<i64> {
         match &self.kind {
             Kind::Classic(group) => group.next_deadline_ms(),
+            Kind::Consumer(group) => group.next_deadline_ms(),
         }
     }
 
@@ -68,6 +89,15 @@ impl Entry {
     ) -> Answer<Vec<Answer<()>>> {
         match &self.kind {
             Kind::Classic(group) => group.deletable(topics),
+            Kind::Consumer(group) => {
+                let subscribed: BTreeSet<&str> =
+                    group.subscribed_topics().map(|topic| &**topic).collect();
+                let check = |topic: &str| match subscribed.contains(topic) {
+                    true => Err(ErrorCode::GroupSubscribedToTopic),
+                    false => Ok(()),
+                };
+                Ok(topics.map(check).collect())
+            }
         }
     }
 
@@ -75,6 +105,7 @@ impl Entry {
     pub(super) fn kill(&mut self) -> Answer<()> {
         match &mut self.kind {
             Kind::Classic(group) => group.kill(),
+            Kind::Consumer(group) => group.kill(),
         }
     }
 
@@ -82,12 +113,28 @@ impl Entry {
     pub(super) fn revive(&mut self) {
         match &mut self.kind {
             Kind::Classic(group) => group.revive(),
+            Kind::Consumer(group) => group.revive(),
+        }
+    }
+
+    /// Returns the tombstones of the group itself.
+    pub(super) fn tombstones(&self, id: &str) -> Result<Vec<(Bytes, Option<Bytes>)>, TooLong> {
+        match &self.kind {
+            Kind::Classic(_) => Ok(vec![(group_key(id)?, None)]),
+            Kind::Consumer(group) => {
+                let records = group.tombstones();
+                records.iter().map(|record| record.encode(id)).collect()
+            }
         }
     }
 
     fn retention(&self) -> Option<Retention> {
         match &self.kind {
             Kind::Classic(group) => group.retention(),
+            Kind::Consumer(group) => {
+                let subscribed = group.subscribed_topics().map(|topic| topic.to_string());
+                Some((RetainedFrom::Commit, subscribed.collect()))
+            }
         }
     }
 
@@ -107,6 +154,13 @@ impl Entry {
     pub(super) fn summary(&self) -> GroupDescription {
         match &self.kind {
             Kind::Classic(group) => group.summary(),
+            Kind::Consumer(group) => GroupDescription {
+                kind: "Consumer",
+                state: group.state_name(),
+                protocol_type: CONSUMER_PROTOCOL_TYPE.into(),
+                protocol: "".into(),
+                members: Vec::new(),
+            },
         }
     }
 }

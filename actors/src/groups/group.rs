@@ -15,12 +15,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use troupe_protocol::kafka::errors::ErrorCode;
 
+use super::consumer::group::ConsumerConfig;
 use super::member::{Member, Ticket};
 use super::offsets::RetainedFrom;
+use super::rebalance::refuse_waiting;
 use super::records::{GroupValue, subscribed_topics};
 
 /// The protocol type of consumers, whose subscriptions the coordinator can read.
 pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
+/// The kind of these groups, by Kafka's name.
+const CLASSIC: &str = "Classic";
 
 /// What the broker's configuration says about groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub struct GroupConfig {
     pub offset_metadata_max_bytes: usize,
     /// `offsets.retention.minutes`, in milliseconds
     pub offsets_retention_ms: i64,
+    /// What it says about consumer groups.
+    pub consumer: ConsumerConfig,
 }
 
 /// A moment.
@@ -259,6 +265,8 @@ pub type Retention = (RetainedFrom, BTreeSet<String>);
 /// A group as tools see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupDescription {
+    /// The kind of groups, by Kafka's name.
+    pub kind: &'static str,
     /// State, by Kafka's name.
     pub state: &'static str,
     /// Protocol type, empty for a group without members since it was made.
@@ -329,6 +337,35 @@ impl Group {
         }
         group.protocol = Some(protocol.into());
         group
+    }
+
+    /// Makes a stable group of consumers, as if its members had been through a join phase.
+    pub(super) fn of_members(
+        id: Arc<str>,
+        generation: i32,
+        members: BTreeMap<Arc<str>, Member>,
+        now: Now,
+    ) -> Self {
+        let mut group = Self::new(id, now);
+        group.generation = generation;
+        group.protocol_type = Some(CONSUMER_PROTOCOL_TYPE.into());
+        group.leader = members.keys().next().cloned();
+        let static_members = members.values().filter_map(|member| {
+            let instance = member.instance_id.clone()?;
+            Some((instance, Arc::clone(&member.id)))
+        });
+        group.static_members = static_members.collect();
+        group.members = members;
+        group.protocol = group.choose_protocol();
+        group.state = State::Stable;
+        group
+    }
+
+    /// Tells all who wait to join again: the group becomes another one.
+    pub(super) fn dissolve(&mut self, step: &mut Step<'_>) {
+        for member in self.members.values_mut() {
+            refuse_waiting(member, ErrorCode::RebalanceInProgress, step);
+        }
     }
 
     /// Returns the group's id.
@@ -446,6 +483,7 @@ impl Group {
     /// Describes the group without its members.
     pub fn summary(&self) -> GroupDescription {
         GroupDescription {
+            kind: CLASSIC,
             state: self.state.name(),
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             protocol: "".into(),
@@ -466,6 +504,7 @@ impl Group {
             assignment: protocol.map_or_else(Bytes::new, |_| member.assignment.clone()),
         });
         GroupDescription {
+            kind: CLASSIC,
             state: self.state.name(),
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             protocol: protocol.unwrap_or_default().into(),

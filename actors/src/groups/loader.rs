@@ -7,6 +7,10 @@ use bytes::{Buf, Bytes};
 use troupe_protocol::kafka::records::batch::{Batch, batches};
 use troupe_protocol::kafka::records::record::Record;
 
+use super::consumer::group::{ConsumerConfig, Step};
+use super::consumer::records as consumer_records;
+use super::consumer::stored::Stored;
+use super::consumer::topics::Topics;
 use super::entry::{Entry, Kind};
 use super::group::{Group, Now};
 use super::offsets::{CommittedOffset, Offsets, TopicPartition};
@@ -26,6 +30,7 @@ const COMMIT_MARKER: i16 = 1;
 #[derive(Debug, Default)]
 pub(super) struct Loader {
     groups: BTreeMap<String, GroupValue>,
+    consumers: BTreeMap<String, Stored>,
     offsets: BTreeMap<String, Offsets>,
     /// Records of open transactions, by producer id: they count once the transaction is committed.
     open: BTreeMap<i64, Vec<Record>>,
@@ -73,8 +78,18 @@ impl Loader {
     }
 
     /// Returns the groups as they were.
-    pub(super) fn finish(mut self, now: Now) -> BTreeMap<Arc<str>, Entry> {
+    pub(super) fn finish(mut self, config: &ConsumerConfig, now: Now) -> BTreeMap<Arc<str>, Entry> {
         let mut groups = BTreeMap::new();
+        let topics = Topics::default();
+        let step = Step::new(config, now, &topics);
+        for (id, stored) in self.consumers {
+            if stored.is_group() {
+                let offsets = self.offsets.remove(&id).unwrap_or_default();
+                let id: Arc<str> = id.into();
+                let group = stored.finish(Arc::clone(&id), &step);
+                groups.insert(id, Entry::new(Kind::Consumer(group), offsets));
+            }
+        }
         for (id, value) in self.groups {
             let offsets = self.offsets.remove(&id).unwrap_or_default();
             let id: Arc<str> = id.into();
@@ -153,12 +168,25 @@ impl Loader {
             }
             Key::Group(group) => match value {
                 Some(value) => {
-                    self.groups.insert(group, decode_group_value(value)?);
+                    let value = decode_group_value(value)?;
+                    // A group is of the kind that was stored last.
+                    self.consumers.remove(&group);
+                    self.groups.insert(group, value);
                 }
                 None => {
                     self.groups.remove(&group);
                 }
             },
+            Key::Other(version) if consumer_records::is_key(version) => {
+                let (group, record) = consumer_records::Record::decode(
+                    key.map_or(&[], |key| key),
+                    value.map(|v| &**v),
+                )?;
+                if matches!(record, consumer_records::Record::Epoch(Some(_))) {
+                    self.groups.remove(&group);
+                }
+                self.consumers.entry(group).or_default().replay(record);
+            }
             Key::Other(_) => {}
         }
         Ok(())
@@ -205,6 +233,7 @@ mod tests {
     use troupe_protocol::kafka::records::builder::BatchBuilder;
 
     use super::super::records::{group_key, group_value, offset_key, offset_value};
+    use super::super::testing::config;
     use super::*;
 
     const NOW: Now = Now {
@@ -244,7 +273,7 @@ mod tests {
         let mut loader = Loader::default();
         loader.take(&batches.concat());
         let skipped = loader.skipped();
-        let groups = loader.finish(NOW);
+        let groups = loader.finish(&config().consumer, NOW);
         let offsets = groups.get("g").into_iter().flat_map(|g| g.offsets.iter());
         let offsets = offsets.map(|((topic, _), c)| (topic.to_string(), c.offset));
         (offsets.collect(), skipped)
@@ -267,7 +296,7 @@ mod tests {
             offset_key("g", "t", 0).unwrap(),
             Some(Bytes::from_static(b"\0\x09")),
         );
-        let newer = (Bytes::from_static(b"\0\x10whatever"), Some(Bytes::new()));
+        let newer = (Bytes::from_static(b"\0\x7fwhatever"), Some(Bytes::new()));
         let mut broken = batch(BatchBuilder::new(), &[offset("t", 9)]);
         *broken.last_mut().unwrap() ^= 1;
         let log = [
@@ -322,9 +351,11 @@ mod tests {
         let mut loader = Loader::default();
         let bytes = batch(BatchBuilder::new(), &[offset("t", 1), stored]);
         assert_eq!(loader.take(&bytes), Some(2));
-        let groups = loader.finish(NOW);
+        let groups = loader.finish(&config().consumer, NOW);
         let entry = groups.get("g").unwrap();
-        let Kind::Classic(group) = &entry.kind;
+        let Kind::Classic(group) = &entry.kind else {
+            panic!("a classic group");
+        };
         assert_eq!((group.generation(), group.state().name()), (3, "Empty"));
         assert!(!entry.offsets.is_empty());
     }

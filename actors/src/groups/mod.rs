@@ -1,8 +1,9 @@
 //! Consumer groups and their offsets, kept in `__consumer_offsets` as Kafka keeps them.
 //!
-//! [`group`] is the classic group as a pure state machine, [`offsets`] what it has committed, [`records`] how both are
-//! stored. [`GroupCoordinators`] finds the actor that a group lives in.
+//! [`group`] is the classic group as a pure state machine, [`consumer`] the one of the newer protocol, [`offsets`] what
+//! a group has committed, [`records`] how it is stored. [`GroupCoordinators`] finds the actor that a group lives in.
 
+pub mod consumer;
 mod coordinator;
 mod coordinators;
 mod entry;

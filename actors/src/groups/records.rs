@@ -38,6 +38,13 @@ pub enum CorruptRecord {
 #[error("a string of {0} bytes does not fit into a record")]
 pub struct TooLong(usize);
 
+impl TooLong {
+    /// Says how long it is.
+    pub(super) fn of(length: usize) -> Self {
+        Self(length)
+    }
+}
+
 /// What a record is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {
@@ -289,12 +296,12 @@ fn put_nullable(out: &mut BytesMut, text: Option<&str>) -> Result<(), TooLong> {
     }
 }
 
-fn put_length(out: &mut BytesMut, length: usize) -> Result<(), TooLong> {
+pub(super) fn put_length(out: &mut BytesMut, length: usize) -> Result<(), TooLong> {
     out.put_i32(i32::try_from(length).map_err(|_| TooLong(length))?);
     Ok(())
 }
 
-fn put_bytes(out: &mut BytesMut, bytes: &[u8]) -> Result<(), TooLong> {
+pub(super) fn put_bytes(out: &mut BytesMut, bytes: &[u8]) -> Result<(), TooLong> {
     put_length(out, bytes.len())?;
     out.put_slice(bytes);
     Ok(())
@@ -353,7 +360,7 @@ pub(crate) fn take<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], 
     Ok(taken)
 }
 
-fn nullable(input: &mut &[u8], compact: bool) -> Result<Option<String>, CorruptRecord> {
+pub(super) fn nullable(input: &mut &[u8], compact: bool) -> Result<Option<String>, CorruptRecord> {
     let Some(length) = length(input, compact, true)? else {
         return Ok(None);
     };
@@ -365,7 +372,7 @@ pub(crate) fn string(input: &mut &[u8], compact: bool) -> Result<String, Corrupt
     nullable(input, compact)?.ok_or(CorruptRecord::Length)
 }
 
-fn blob(input: &mut &[u8], compact: bool) -> Result<Bytes, CorruptRecord> {
+pub(super) fn blob(input: &mut &[u8], compact: bool) -> Result<Bytes, CorruptRecord> {
     let length = length(input, compact, false)?.ok_or(CorruptRecord::Length)?;
     Ok(Bytes::copy_from_slice(take(input, length)?))
 }

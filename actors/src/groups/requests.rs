@@ -7,6 +7,8 @@ use actix::{Addr, Message};
 use tokio::sync::{oneshot, watch};
 use troupe_protocol::kafka::errors::ErrorCode;
 
+use super::consumer::actor::{BeatReply, Description};
+use super::consumer::heartbeat::Heartbeat;
 use super::coordinator::Coordinator;
 use super::group::{GroupDescription, Joined, Synced};
 use super::join::JoinRequest;
@@ -47,6 +49,16 @@ pub(crate) enum Request {
         generation: i32,
         reply: Reply<()>,
     },
+    /// A heartbeat of the consumer protocol.
+    ConsumerHeartbeat {
+        group: Arc<str>,
+        beat: Heartbeat,
+        reply: BeatReply,
+    },
+    DescribeConsumers {
+        group: Arc<str>,
+        reply: Reply<Option<Description>>,
+    },
     /// Answered for each member.
     Leave {
         group: Arc<str>,
@@ -57,6 +69,8 @@ pub(crate) enum Request {
         group: Arc<str>,
         member: MemberRef,
         generation: i32,
+        /// Whether the generation may be the epoch of a member of a consumer group.
+        knows_epochs: bool,
         offsets: Vec<(TopicPartition, CommittedOffset)>,
         reply: Reply<()>,
     },
@@ -77,6 +91,8 @@ pub(crate) enum Request {
     /// The offsets of these partitions, or all.
     Offsets {
         group: Arc<str>,
+        /// The member that asks and its epoch, if it says so.
+        reader: Option<(Arc<str>, i32)>,
         partitions: Option<Vec<TopicPartition>>,
         /// Whether offsets that an open transaction may change are refused with UNSTABLE_OFFSET_COMMIT (KIP-447).
         require_stable: bool,
@@ -159,6 +175,8 @@ pub(super) fn refuse(request: Request) {
         Request::Heartbeat { reply, .. } => answer(reply, Ok(())),
         // The member joins again, and by then finds out.
         Request::Sync { reply, .. } => answer(reply, Err(ErrorCode::RebalanceInProgress)),
+        Request::ConsumerHeartbeat { reply, .. } => answer(reply, Err(LOADING)),
+        Request::DescribeConsumers { reply, .. } => answer(reply, Err(LOADING)),
         Request::Join { reply, .. } => answer(reply, Err(LOADING)),
         Request::Leave { reply, .. } => answer(reply, Err(LOADING)),
         Request::Commit { reply, .. } => answer(reply, Err(LOADING)),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use troupe_protocol::kafka::errors::ErrorCode;
 
+use super::consumer::assign::Assignor;
+use super::consumer::group::{ConsumerConfig, MigrationPolicy};
 use super::group::{Effect, Group, GroupConfig, Joined, Now, Purpose, State, Step, Synced};
 use super::join::JoinRequest;
 use super::member::{Protocol, Ticket};
@@ -23,6 +25,17 @@ pub(crate) fn config() -> GroupConfig {
         max_size: 100,
         offset_metadata_max_bytes: 4096,
         offsets_retention_ms: 1_000_000,
+        consumer: ConsumerConfig {
+            heartbeat_interval_ms: 5_000,
+            session_timeout_ms: 45_000,
+            max_size: 100,
+            classic_max_size: 100,
+            assignors: vec![Assignor::Uniform, Assignor::Range],
+            migration: MigrationPolicy {
+                upgrade: true,
+                downgrade: true,
+            },
+        },
     }
 }
 

@@ -33,11 +33,32 @@ pub(crate) enum Completion {
         partitions: Vec<TopicPartition>,
         reply: Option<DeletionReply>,
     },
+    /// A consumer group, and how to go on.
+    Consumers { group: Arc<str>, then: Deferred },
     /// A group that goes with all of its offsets.
     DeleteGroup {
         group: Arc<str>,
         reply: Option<Reply<()>>,
     },
+}
+
+/// What is done when a write has ended: whoever waits for it is answered.
+pub(crate) struct Deferred(Box<dyn FnOnce(Answer<()>)>);
+
+impl Deferred {
+    pub(crate) fn new(then: impl FnOnce(Answer<()>) + 'static) -> Self {
+        Self(Box::new(then))
+    }
+
+    pub(crate) fn call(self, stored: Answer<()>) {
+        (self.0)(stored);
+    }
+}
+
+impl std::fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Deferred")
+    }
 }
 
 /// Answers for each offset that somebody wants deleted.

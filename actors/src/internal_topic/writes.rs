@@ -82,6 +82,11 @@ impl<C> Writes<C> {
         self.waiting.push_back((what, completion));
     }
 
+    /// Tells whether nothing is written or waits for that.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.under_way.is_empty()
+    }
+
     /// Starts the next write; `None` while one is under way, or when there is nothing to write.
     pub(crate) fn start(
         &mut self,

@@ -10,17 +10,17 @@ pub(super) const COORDINATORS: &[ConfigKey] = keys! {
     /// holds.
     "add.partitions.to.txn.retry.backoff.ms" Int = "20", Check::Min(1), ReadOnly, Used;
     /// The assignors that the broker offers to consumer groups; the first is the default.
-    "group.consumer.assignors" List = "org.apache.kafka.coordinator.group.assignor.UniformAssignor,org.apache.kafka.coordinator.group.assignor.RangeAssignor", Check::Any, ReadOnly, Ignored;
+    "group.consumer.assignors" List = "org.apache.kafka.coordinator.group.assignor.UniformAssignor,org.apache.kafka.coordinator.group.assignor.RangeAssignor", Check::Any, ReadOnly, Used;
     /// How often members of a consumer group heartbeat.
-    "group.consumer.heartbeat.interval.ms" Int = "5000", Check::Min(1), ReadOnly, Ignored;
+    "group.consumer.heartbeat.interval.ms" Int = "5000", Check::Min(1), ReadOnly, Used;
     /// The longest heartbeat interval that a consumer group may be given.
     "group.consumer.max.heartbeat.interval.ms" Int = "15000", Check::Min(1), ReadOnly, Ignored;
     /// The longest session timeout that a consumer group may be given.
     "group.consumer.max.session.timeout.ms" Int = "60000", Check::Min(1), ReadOnly, Ignored;
     /// How many members a consumer group may have.
-    "group.consumer.max.size" Int = "2147483647", Check::Min(1), ReadOnly, Ignored;
+    "group.consumer.max.size" Int = "2147483647", Check::Min(1), ReadOnly, Used;
     /// Which way groups may change between the classic and the consumer protocol.
-    "group.consumer.migration.policy" String = "disabled", Check::OneOfIgnoreCase(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"]), ReadOnly, Ignored;
+    "group.consumer.migration.policy" String = "bidirectional", Check::OneOfIgnoreCase(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"]), ReadOnly, Used;
     /// The shortest heartbeat interval that a consumer group may be given.
     "group.consumer.min.heartbeat.interval.ms" Int = "5000", Check::Min(1), ReadOnly, Ignored;
     /// The shortest session timeout that a consumer group may be given.
@@ -28,13 +28,13 @@ pub(super) const COORDINATORS: &[ConfigKey] = keys! {
     /// How often patterns of subscriptions are matched against the topics again.
     "group.consumer.regex.refresh.interval.ms" Int = "600000", Check::Min(10_000), ReadOnly, Ignored;
     /// After how long without heartbeat a member of a consumer group is out.
-    "group.consumer.session.timeout.ms" Int = "45000", Check::Min(1), ReadOnly, Ignored;
+    "group.consumer.session.timeout.ms" Int = "45000", Check::Min(1), ReadOnly, Used;
     /// How long the group coordinator gathers writes.
     "group.coordinator.append.linger.ms" Int = "10", Check::Min(0), ReadOnly, Ignored;
     /// Whether the newer group coordinator is used.
     "group.coordinator.new.enable" Boolean = "false", Check::Any, ReadOnly, Ignored;
     /// The kinds of groups that are served.
-    "group.coordinator.rebalance.protocols" List = "classic", Check::OneOf(&["consumer", "classic", "share", "unknown"]), ReadOnly, Ignored;
+    "group.coordinator.rebalance.protocols" List = "classic,consumer", Check::OneOf(&["consumer", "classic", "share", "unknown"]), ReadOnly, Ignored;
     /// How many threads the group coordinator has.
     "group.coordinator.threads" Int = "1", Check::Min(1), ReadOnly, Ignored;
     /// How long an empty group waits for more members before its first rebalance.

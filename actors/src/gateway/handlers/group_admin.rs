@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use troupe_protocol::kafka::StrBytes;
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::messages::delete_groups_response::DeletableGroupResult;
 use troupe_protocol::kafka::messages::describe_groups_response::{
@@ -23,8 +24,6 @@ use crate::groups::offsets::TopicPartition;
 use crate::groups::requests::Request;
 use crate::partition::Answer;
 
-/// The type of all groups that there are (KIP-848).
-const CLASSIC: &str = "Classic";
 /// First version of DescribeGroups that says so when there is no such group.
 const FIRST_WITH_NOT_FOUND: i16 = 6;
 
@@ -33,18 +32,13 @@ pub(crate) async fn list(cx: RequestContext, request: ListGroupsRequest) -> List
     let types = &request.types_filter;
     let states = &request.states_filter;
     let mut response = ListGroupsResponse::default();
-    if !types.is_empty() && !types.iter().any(|kind| kind.eq_ignore_ascii_case(CLASSIC)) {
-        return response;
-    }
     for coordinator in cx.broker.groups.all() {
         match coordinator.ask(|reply| Request::List { reply }).await {
             Ok(groups) => response.groups.extend(
                 groups
                     .iter()
                     .filter(|(_, group)| {
-                        let mut states = states.iter();
-                        states.len() == 0
-                            || states.any(|state| state.eq_ignore_ascii_case(group.state))
+                        is_one_of(states, group.state) && is_one_of(types, group.kind)
                     })
                     .map(|(id, group)| listed(id, group)),
             ),
@@ -54,12 +48,17 @@ pub(crate) async fn list(cx: RequestContext, request: ListGroupsRequest) -> List
     response
 }
 
+/// Tells whether a filter lets something pass; one without entries does.
+fn is_one_of(filter: &[StrBytes], value: &str) -> bool {
+    filter.is_empty() || filter.iter().any(|entry| entry.eq_ignore_ascii_case(value))
+}
+
 fn listed(id: &str, group: &GroupDescription) -> ListedGroup {
     ListedGroup::default()
         .with_group_id(GroupId(text(id)))
         .with_protocol_type(text(&group.protocol_type))
         .with_group_state(text(group.state))
-        .with_group_type(text(CLASSIC))
+        .with_group_type(text(group.kind))
 }
 
 /// Describes groups with their members.

@@ -23,7 +23,7 @@ use crate::groups::session::SyncRequest;
 use crate::partition::Answer;
 
 /// Longest string that fits into a stored record.
-const MAX_STRING_BYTES: usize = i16::MAX as usize;
+pub(super) const MAX_STRING_BYTES: usize = i16::MAX as usize;
 
 /// First version of JoinGroup with a rebalance timeout of its own.
 const FIRST_WITH_REBALANCE_TIMEOUT: i16 = 1;
@@ -49,8 +49,13 @@ pub(super) fn group_id(id: &str) -> Answer<Arc<str>> {
     Ok(id.into())
 }
 
-fn copied(text: Option<&StrBytes>) -> Option<Arc<str>> {
+pub(super) fn copied(text: Option<&StrBytes>) -> Option<Arc<str>> {
     text.map(|text| Arc::from(&**text))
+}
+
+/// Returns where a client is, as it is stored.
+pub(super) fn client_host(cx: &RequestContext) -> Arc<str> {
+    format!("/{}", cx.peer_addr.ip().to_canonical()).into()
 }
 
 pub(super) fn member_ref(member_id: &str, instance_id: Option<&StrBytes>) -> MemberRef {
@@ -124,7 +129,7 @@ fn join_request(cx: &RequestContext, request: &JoinGroupRequest) -> Answer<JoinR
         fresh_member_id: format!("{called}-{}", Uuid::new_v4()).into(),
         instance_id: copied(instance_id),
         client_id: client_id.into(),
-        client_host: format!("/{}", cx.peer_addr.ip().to_canonical()).into(),
+        client_host: client_host(cx),
         session_timeout_ms: request.session_timeout_ms,
         rebalance_timeout_ms,
         protocol_type: Arc::from(&*request.protocol_type),

@@ -4,6 +4,7 @@ pub(crate) mod api_versions;
 pub(crate) mod cluster;
 pub(crate) mod common;
 pub(crate) mod configs;
+pub(crate) mod consumer_group;
 pub(crate) mod delete_records;
 pub(crate) mod describe_producers;
 pub(crate) mod fetch;

@@ -18,6 +18,9 @@ use crate::groups::offsets::{CommittedOffset, TopicPartition, check_metadata};
 use crate::groups::requests::Request;
 use crate::partition::Answer;
 
+/// First version in which members of consumer groups may commit: the generation is their epoch.
+const FIRST_WITH_MEMBER_EPOCH: i16 = 9;
+
 /// Commits what can be committed: partitions that exist, with notes that are not too long.
 pub(crate) async fn handle(
     cx: RequestContext,
@@ -123,6 +126,7 @@ async fn to_coordinator(
             group,
             member,
             generation,
+            knows_epochs: cx.version >= FIRST_WITH_MEMBER_EPOCH,
             offsets,
             reply,
         })

@@ -41,7 +41,7 @@ pub(crate) async fn handle(cx: RequestContext, request: OffsetFetchRequest) -> O
     let topics = request.topics.as_deref();
     let asked =
         topics.map(|topics| asked(topics.iter().map(|t| (&**t.name, &*t.partition_indexes))));
-    match from_coordinator(&cx, &request.group_id, asked, request.require_stable).await {
+    match from_coordinator(&cx, &request.group_id, None, asked, request.require_stable).await {
         Ok(found) => OffsetFetchResponse::default().with_topics(answer(found)),
         Err(error) if cx.version >= FIRST_WITH_ERROR => {
             OffsetFetchResponse::default().with_error_code(error.code())
@@ -65,6 +65,7 @@ fn asked<'a>(topics: impl Iterator<Item = (&'a str, &'a [i32])>) -> Vec<TopicPar
 async fn from_coordinator(
     cx: &RequestContext,
     group: &str,
+    reader: Option<(Arc<str>, i32)>,
     partitions: Option<Vec<TopicPartition>>,
     require_stable: bool,
 ) -> Answer<Vec<FetchedOffset>> {
@@ -73,6 +74,7 @@ async fn from_coordinator(
     coordinator
         .ask(|reply| Request::Offsets {
             group,
+            reader,
             partitions,
             require_stable,
             reply,
@@ -145,7 +147,9 @@ async fn one_of_many(
     let asked =
         topics.map(|topics| asked(topics.iter().map(|t| (&**t.name, &*t.partition_indexes))));
     let response = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
-    match from_coordinator(cx, &group.group_id, asked, require_stable).await {
+    let reader = group.member_id.as_ref();
+    let reader = reader.map(|id| (Arc::from(&**id), group.member_epoch));
+    match from_coordinator(cx, &group.group_id, reader, asked, require_stable).await {
         Ok(found) => response.with_topics(answer_of_many(found)),
         Err(error) => response.with_error_code(error.code()),
     }
