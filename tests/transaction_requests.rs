@@ -29,6 +29,7 @@ use support::wire::Wire;
 
 const NONE: i16 = 0;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const OFFSET_METADATA_TOO_LARGE: i16 = 12;
 const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const NOT_COORDINATOR: i16 = 16;
@@ -184,6 +185,16 @@ impl Producer {
             .with_committed_offset(offset)
             .with_committed_leader_epoch(-1)
             .with_committed_metadata(Some(text("note")));
+        self.try_commit_of(version, partition, generation, member)
+    }
+
+    fn try_commit_of(
+        &mut self,
+        version: i16,
+        partition: TxnOffsetCommitRequestPartition,
+        generation: i32,
+        member: &str,
+    ) -> i16 {
         let topic = TxnOffsetCommitRequestTopic::default()
             .with_name(topic_name("t"))
             .with_partitions(vec![partition]);
@@ -460,6 +471,33 @@ fn offsets_are_committed_by_those_who_may() {
     }
     second.end(true);
     assert_eq!(stable_offset(&server), 14);
+}
+
+#[test]
+fn offsets_that_make_no_sense_are_refused() {
+    let server = start();
+    let mut producer = Producer::new(&server, "id");
+    producer.add_offsets();
+    let missing = TxnOffsetCommitRequestPartition::default().with_partition_index(9);
+    let code = producer.try_commit_of(3, missing, -1, "");
+    assert_eq!(code, UNKNOWN_TOPIC_OR_PARTITION);
+    let note = text(&"x".repeat(4097));
+    let long = TxnOffsetCommitRequestPartition::default().with_committed_metadata(Some(note));
+    let code = producer.try_commit_of(3, long, -1, "");
+    assert_eq!(code, OFFSET_METADATA_TOO_LARGE);
+    assert_eq!(committed(&server, true), (NONE, -1));
+}
+
+#[test]
+fn offsets_can_be_added_before_anybody_has_looked_for_a_group() {
+    let server = Server::start();
+    let mut wire = Wire::connect(&server);
+    let request = FindCoordinatorRequest::default()
+        .with_key(text("id"))
+        .with_key_type(1);
+    let (code, ()) = insist(|| (wire.call(3, &request).error_code, ()));
+    assert_eq!(code, NONE);
+    Producer::new(&server, "id").add_offsets();
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use troupe_protocol::kafka::records::batch::{Batch, batches};
+use troupe_protocol::kafka::records::control::EndTxnMarker;
 use troupe_protocol::kafka::records::record::Record;
 
 use super::consumer::group::{ConsumerConfig, Step};
@@ -23,8 +24,6 @@ use crate::partition::PartitionHandle;
 
 /// What the records of one batch may take when they are decompressed.
 const MAX_BATCH_BYTES: usize = 128 << 20;
-/// The type of a control record that commits a transaction.
-const COMMIT_MARKER: i16 = 1;
 
 /// Takes records in the order of the log; the last one about something counts.
 #[derive(Debug, Default)]
@@ -134,9 +133,9 @@ impl Loader {
 
     fn end_transaction(&mut self, producer_id: i64, marker: &Record) {
         let records = self.open.remove(&producer_id).unwrap_or_default();
-        // A marker's key is its version and its type.
-        let mut key = marker.key.as_deref().unwrap_or_default();
-        let committed = key.try_get_i16().is_ok() && key.try_get_i16() == Ok(COMMIT_MARKER);
+        let key = marker.key.as_deref().unwrap_or_default();
+        let value = marker.value.as_deref().unwrap_or_default();
+        let committed = EndTxnMarker::parse(key, value).is_some_and(|marker| marker.commit);
         for record in records.iter().filter(|_| committed) {
             self.take_record(record);
         }
@@ -335,6 +334,14 @@ mod tests {
             marker(1, b"\0\0\0\x01"),
         ];
         assert_eq!(load(&log), (vec![("committed".to_owned(), 1)], 0));
+        let mut loader = Loader::default();
+        loader.take(&log.concat());
+        let mut open = loader.open_transactions();
+        let is_unstable =
+            |open: &OpenTransactions, topic: &str| open.is_unstable("g", &(topic.into(), 0));
+        assert!(is_unstable(&open, "open") && !is_unstable(&open, "aborted"));
+        assert_eq!(open.end(3).len(), 1);
+        assert!(!is_unstable(&open, "open"));
     }
 
     #[test]

@@ -96,6 +96,12 @@ async fn find_leader(
         .ok_or_else(unavailable)
 }
 
+/// Creates `__consumer_offsets` when it is missing.
+pub(super) async fn ensure_offsets_topic(cx: &RequestContext) -> Result<(), ErrorCode> {
+    let ensured = ensure_topic(cx, OFFSETS_TOPIC, offsets_topic).await;
+    ensured.map_err(|error| error.code)
+}
+
 /// Creates an internal topic when it is missing.
 async fn ensure_topic(
     cx: &RequestContext,

@@ -17,6 +17,7 @@ use troupe_protocol::kafka::messages::{
     AddPartitionsToTxnResponse, EndTxnRequest, EndTxnResponse, ProducerId,
 };
 
+use super::find_coordinator::ensure_offsets_topic;
 use crate::gateway::request::RequestContext;
 use crate::groups::OFFSETS_TOPIC;
 use crate::internal_topic::partition_of;
@@ -162,24 +163,22 @@ pub(crate) async fn add_offsets(
     cx: RequestContext,
     request: AddOffsetsToTxnRequest,
 ) -> AddOffsetsToTxnResponse {
+    let added = try_add_offsets(&cx, &request).await;
+    let code = added.err().unwrap_or(ErrorCode::None);
+    AddOffsetsToTxnResponse::default()
+        .with_error_code(fenced_below(FIRST_WITH_FENCED, cx.version, code).code())
+}
+
+async fn try_add_offsets(cx: &RequestContext, request: &AddOffsetsToTxnRequest) -> Answer<()> {
+    // Producers look for the coordinator of the group only after this.
+    ensure_offsets_topic(cx).await?;
     let producer = Producer {
         id: *request.producer_id,
         epoch: request.producer_epoch,
     };
-    let added = match offsets_partition(&cx, &request.group_id) {
-        Ok(partition) => {
-            let partitions = BTreeSet::from([partition]);
-            let id = &request.transactional_id;
-            cx.broker
-                .transactions
-                .add(id, producer, partitions, 0)
-                .await
-        }
-        Err(error) => Err(error),
-    };
-    let code = added.err().unwrap_or(ErrorCode::None);
-    AddOffsetsToTxnResponse::default()
-        .with_error_code(fenced_below(FIRST_WITH_FENCED, cx.version, code).code())
+    let partitions = BTreeSet::from([offsets_partition(cx, &request.group_id)?]);
+    let (transactions, id) = (&cx.broker.transactions, &request.transactional_id);
+    transactions.add(id, producer, partitions, 0).await
 }
 
 /// Returns the partition of `__consumer_offsets` that a group commits to.
