@@ -1,4 +1,4 @@
-//! Apache Kafka's own programs, on the class paths that `./test` made.
+//! Apache Kafka's and ZooKeeper's own programs, on the class paths that `./test` made.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use super::process::{Output, Process};
 use super::skip::skip;
 
-/// A release of Apache Kafka whose jars the tests use.
+/// A release of Apache Kafka whose tools the tests use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
     V3_9,
@@ -26,28 +26,46 @@ impl Release {
 #[derive(Clone)]
 pub struct Kafka {
     pub release: Release,
-    class_path: String,
+    jars: Jars,
 }
 
 impl Kafka {
     /// Finds the jars of a release. Without them the test is skipped by name, or fails where `./test` had to make them.
     pub fn find(release: Release) -> Option<Kafka> {
-        let file = target_dir()
-            .join("java")
-            .join(format!("{}.cp", release.name()));
+        Jars::find(release.name()).map(|jars| Kafka { release, jars })
+    }
+}
+
+impl std::ops::Deref for Kafka {
+    type Target = Jars;
+
+    fn deref(&self) -> &Jars {
+        &self.jars
+    }
+}
+
+/// A class path with programs to run.
+#[derive(Clone)]
+pub struct Jars {
+    class_path: String,
+}
+
+impl Jars {
+    /// Finds the jars of a folder in `tests/java`. Without them the test is skipped by name, or fails where `./test` had
+    /// to make them.
+    pub fn find(name: &str) -> Option<Jars> {
+        let file = target_dir().join("java").join(format!("{name}.cp"));
         if std::env::var_os("TROUPE_NO_JAVA").is_some() {
             skip("it runs Java programs, which ./test --no-java leaves out");
             return None;
         }
         match std::fs::read_to_string(&file) {
-            Ok(class_path) => Some(Kafka {
-                release,
+            Ok(class_path) => Some(Jars {
                 class_path: class_path.trim().to_owned(),
             }),
             Err(error) => {
                 let why = format!(
-                    "no class path of {} ({}: {error}); ./test makes it",
-                    release.name(),
+                    "no class path of {name} ({}: {error}); ./test makes it",
                     file.display()
                 );
                 assert!(std::env::var_os("TROUPE_REQUIRE_JAVA").is_none(), "{why}");
@@ -76,6 +94,12 @@ impl Kafka {
             .arg(format!("-Dlog4j.configuration=file:{}", log4j.display()))
             .args(["-cp", &self.class_path, class]);
         command
+    }
+
+    /// A command that runs a program of `tests/java/programs` from its source.
+    pub fn program(&self, name: &str) -> Command {
+        let source = manifest_dir().join("tests/java/programs").join(name);
+        self.command(&source.display().to_string())
     }
 
     /// Runs `class` to its end with nothing on standard input.

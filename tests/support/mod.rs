@@ -23,3 +23,4 @@ pub mod server;
 pub mod skip;
 pub mod survivor;
 pub mod wire;
+pub mod zookeeper;

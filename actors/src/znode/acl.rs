@@ -18,25 +18,23 @@ use troupe_protocol::zookeeper::{Acl, ErrorCode, Id};
 /// `InvalidAcl` for an empty list, an unknown scheme, a malformed id, or `auth` from somebody who proved nothing.
 pub fn fix(list: &[Acl], ids: &[Id]) -> Result<Vec<Acl>, ErrorCode> {
     let mut fixed: Vec<Acl> = Vec::new();
-    let mut add = |acl: Acl| {
-        if !fixed.contains(&acl) {
-            fixed.push(acl);
+    for (at, acl) in list.iter().enumerate() {
+        if list.iter().take(at).any(|earlier| earlier == acl) {
+            continue;
         }
-    };
-    for acl in list {
         if acl.id.scheme.as_ref() == b"auth" {
             let proved: Vec<_> = ids.iter().filter(|id| is_proof(id)).collect();
             if proved.is_empty() {
                 return Err(ErrorCode::InvalidAcl);
             }
             for id in proved {
-                add(Acl {
+                fixed.push(Acl {
                     perms: acl.perms,
                     id: id.clone(),
                 });
             }
         } else if is_valid(&acl.id) {
-            add(Acl {
+            fixed.push(Acl {
                 perms: acl.perms,
                 id: Id::new(&String::from_utf8_lossy(&acl.id.scheme), acl.id.id.as_ref()),
             });
@@ -48,6 +46,14 @@ pub fn fix(list: &[Acl], ids: &[Id]) -> Result<Vec<Acl>, ErrorCode> {
         return Err(ErrorCode::InvalidAcl);
     }
     Ok(fixed)
+}
+
+/// Returns the entry that lets anyone read.
+pub fn readable() -> Acl {
+    Acl {
+        perms: perms::READ,
+        ..Acl::open()
+    }
 }
 
 /// Tells whether one of `ids` has one of the wanted permission bits.

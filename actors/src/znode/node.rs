@@ -99,7 +99,11 @@ impl Node {
             // Creates and deletes together: twice the creates less those that are still there.
             cversion: self.child_creates.wrapping_mul(2).wrapping_sub(children),
             aversion: self.aversion,
-            ephemeral_owner: self.ephemeral_owner,
+            // Clients are told of sessions only, not what marks other lives.
+            ephemeral_owner: match self.life() {
+                Life::Ephemeral(session) => session,
+                Life::Persistent | Life::Container | Life::Ttl(_) => 0,
+            },
             data_length: i32::try_from(self.data_len()).unwrap_or(i32::MAX),
             num_children: children,
             pzxid: self.pzxid,

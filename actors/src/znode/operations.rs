@@ -4,7 +4,9 @@ use bytes::Bytes;
 use troupe_protocol::zookeeper::multi::{MultiRead, Write};
 use troupe_protocol::zookeeper::records::EventType;
 use troupe_protocol::zookeeper::replies::{MultiResult, Reply, error_frame, event_frame};
-use troupe_protocol::zookeeper::requests::{Operation, Request, SetWatches, op};
+use troupe_protocol::zookeeper::requests::{
+    Operation, PING_XID, Request, SetWatches, WatcherType, op,
+};
 use troupe_protocol::zookeeper::{ErrorCode, Id};
 
 use super::acl;
@@ -34,8 +36,15 @@ impl Service {
                 step.outputs.push(Output::Close(connection));
                 return step;
             }
+            // Alone it would tell nobody anything: ZooKeeper knows it in a multi only.
+            Operation::Write(Write::Check { .. }) => Err(ErrorCode::Unimplemented),
             Operation::Write(write) => self.write(connection, session, write, now, &mut step),
             Operation::Multi(writes) => Ok(self.multi(connection, session, writes, now, &mut step)),
+            Operation::Ping => {
+                let frame = Reply::Empty.to_frame(PING_XID, self.zxid);
+                step.outputs.push(Output::Frame(connection, frame));
+                return step;
+            }
             Operation::SetWatches(watches) => {
                 self.set_watches(connection, watches, &mut step);
                 Ok(Reply::Empty)
@@ -138,9 +147,11 @@ impl Service {
                 if path.contains(&0) {
                     return Err(ErrorCode::BadArguments);
                 }
+                let stat = self.tree.exists(path, self.ids(connection));
                 // A node that is not there can be watched too: that is how clients wait for it.
-                self.watch_if(*watch, Kind::Data, path, connection);
-                self.tree.exists(path).map(Reply::Stat)
+                let wanted = *watch && stat != Err(ErrorCode::NoAuth);
+                self.watch_if(wanted, Kind::Data, path, connection);
+                stat.map(Reply::Stat)
             }
             Operation::GetData { path, watch } => {
                 let (data, stat) = self.tree.get_data(path, self.ids(connection))?;
@@ -181,10 +192,8 @@ impl Service {
             }
             Operation::CheckWatches { path, kind } => self.check_watches(connection, path, *kind),
             Operation::RemoveWatches { path, kind } => self.remove_watches(connection, path, *kind),
-            Operation::Ping => Ok(Reply::Empty),
             Operation::Sasl => Ok(Reply::NullToken),
             Operation::Reconfig => Err(ErrorCode::ReconfigDisabled),
-            Operation::BadArguments => Err(ErrorCode::BadArguments),
             Operation::Malformed(_) => Err(ErrorCode::MarshallingError),
             _ => Err(ErrorCode::Unimplemented),
         }
@@ -233,9 +242,9 @@ impl Service {
         &self,
         connection: ConnectionId,
         path: &[u8],
-        kind: i32,
+        kind: WatcherType,
     ) -> Result<Reply, ErrorCode> {
-        let found = kinds(kind)?
+        let found = kinds(kind)
             .iter()
             .any(|&kind| self.watches.contains(kind, path, connection));
         found.then_some(Reply::Empty).ok_or(ErrorCode::NoWatcher)
@@ -245,10 +254,10 @@ impl Service {
         &mut self,
         connection: ConnectionId,
         path: &[u8],
-        kind: i32,
+        kind: WatcherType,
     ) -> Result<Reply, ErrorCode> {
         let mut found = false;
-        for &kind in kinds(kind)? {
+        for &kind in kinds(kind) {
             found |= self.watches.remove(kind, path, connection);
         }
         found.then_some(Reply::Empty).ok_or(ErrorCode::NoWatcher)
@@ -290,15 +299,12 @@ impl Service {
     }
 }
 
-/// Returns what a type of watch means on the wire: 1 children, 2 data, 3 any, 4 persistent, 5 recursive. A persistent
-/// watch is one of the children and of the data as well.
-fn kinds(kind: i32) -> Result<&'static [Kind], ErrorCode> {
-    Ok(match kind {
-        1 => &[Kind::Child, Kind::Persistent, Kind::Recursive],
-        2 => &[Kind::Data, Kind::Persistent, Kind::Recursive],
-        3 => &[Kind::Child, Kind::Data, Kind::Persistent, Kind::Recursive],
-        4 => &[Kind::Persistent],
-        5 => &[Kind::Recursive],
-        _ => return Err(ErrorCode::BadArguments),
-    })
+fn kinds(kind: WatcherType) -> &'static [Kind] {
+    match kind {
+        WatcherType::Children => &[Kind::Child],
+        WatcherType::Data => &[Kind::Data],
+        WatcherType::Any => &[Kind::Child, Kind::Data, Kind::Persistent, Kind::Recursive],
+        WatcherType::Persistent => &[Kind::Persistent],
+        WatcherType::PersistentRecursive => &[Kind::Recursive],
+    }
 }

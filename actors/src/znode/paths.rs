@@ -5,10 +5,13 @@ use bytes::Bytes;
 /// The node above all others.
 pub const ROOT: Bytes = Bytes::from_static(b"/");
 
+/// Where clients look for the members of the ensemble.
+pub const CONFIG: Bytes = Bytes::from_static(b"/zookeeper/config");
+
 /// Nodes that are always there and cannot be deleted, beside the root.
 pub const RESERVED: [Bytes; 3] = [
     Bytes::from_static(b"/zookeeper"),
-    Bytes::from_static(b"/zookeeper/config"),
+    CONFIG,
     Bytes::from_static(b"/zookeeper/quota"),
 ];
 

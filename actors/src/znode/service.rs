@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use troupe_protocol::zookeeper::Id;
 use troupe_protocol::zookeeper::connect::{ConnectRequest, ConnectResponse, PASSWORD_LEN};
-use troupe_protocol::zookeeper::records::EventType;
+use troupe_protocol::zookeeper::records::perms;
 use troupe_protocol::zookeeper::replies::event_frame;
 
 use super::records::{Batch, NODE, SESSION, ZXID, decode_session, decode_zxid};
@@ -307,16 +307,17 @@ impl Service {
             Some(earlier) => earlier.merge(batch),
             None => step.batch = Some(batch),
         }
-        let heard = self.watches.fire(&effects.events);
-        step.outputs.extend(
-            heard
-                .into_iter()
-                .map(|(to, event, path)| self.event(to, event, &path)),
-        );
-    }
-
-    fn event(&self, to: ConnectionId, event: EventType, path: &[u8]) -> Output {
-        Output::Frame(to, event_frame(event, path, self.zxid))
+        for event in effects.events {
+            let frame = event_frame(event.kind, &event.path, self.zxid);
+            // A watch that has fired is used up, also for those who are not allowed to hear of it.
+            let heard = self.watches.fire(event.kind, &event.path);
+            let allowed = heard.into_iter().filter(|&to| {
+                let ids = self.clients.get(&to).map_or(&[][..], |client| &client.ids);
+                acl::allows(&event.acl, perms::READ, ids)
+            });
+            step.outputs
+                .extend(allowed.map(|to| Output::Frame(to, frame.clone())));
+        }
     }
 }
 

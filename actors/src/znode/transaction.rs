@@ -35,8 +35,19 @@ pub struct Author<'a> {
 pub struct Effects {
     /// Paths whose nodes are to be stored anew, or removed if no longer in the tree.
     pub changed: BTreeSet<Bytes>,
-    /// What happened to which node, in order.
-    pub events: Vec<(EventType, Bytes)>,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+}
+
+/// Something that those who watch a node, and may read it, are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventType,
+    /// The node.
+    pub path: Bytes,
+    /// Who may read the node, as it was then.
+    pub acl: Arc<[Acl]>,
 }
 
 /// How to take back one step.
@@ -152,11 +163,15 @@ pub fn remove(tree: &mut Tree, paths: &[Bytes], zxid: i64) -> Effects {
     transaction.effects
 }
 
-/// Returns the operation that an item of a multi names in its result.
+/// Returns the operation that an item of a multi names in its result: only two are told apart for creates.
 fn operation(write: &Write) -> i32 {
     match write {
-        Write::Create(create) => create.op,
+        Write::Create(create) => match create.op {
+            op::CREATE => op::CREATE,
+            _ => op::CREATE2,
+        },
         Write::Delete { .. } => op::DELETE,
+        Write::DeleteContainer { .. } => op::DELETE_CONTAINER,
         Write::SetData { .. } => op::SET_DATA,
         Write::SetAcl { .. } => op::SET_ACL,
         Write::Check { .. } => op::CHECK,
@@ -177,6 +192,7 @@ impl<'a> Transaction<'a> {
         match write {
             Write::Create(create) => self.create(create),
             Write::Delete { path, version } => self.delete(path, *version),
+            Write::DeleteContainer { path } => self.delete_container(path),
             Write::SetData {
                 path,
                 data,
@@ -200,8 +216,12 @@ impl<'a> Transaction<'a> {
         self.effects.changed.insert(path.clone());
     }
 
-    fn event(&mut self, event: EventType, path: &Bytes) {
-        self.effects.events.push((event, path.clone()));
+    fn event(&mut self, kind: EventType, path: &Bytes, acl: Arc<[Acl]>) {
+        self.effects.events.push(Event {
+            kind,
+            path: path.clone(),
+            acl,
+        });
     }
 
     /// The order of the checks is ZooKeeper's: it decides which error a client sees.
@@ -233,21 +253,38 @@ impl<'a> Transaction<'a> {
         let Author { zxid, now_ms, .. } = self.author;
         let data = create.data.as_deref().map(Bytes::copy_from_slice);
         self.put_in(&path, Node::new(data, list.into(), owner, zxid, now_ms));
-        let stat = self.tree.exists(&path)?;
+        let stat = self.tree.node(&path).map(Node::stat).unwrap_or_default();
         Ok(match create.op {
             op::CREATE => Reply::Path(path),
             _ => Reply::PathStat(path, stat),
         })
     }
 
-    fn delete(&mut self, path: &[u8], version: i32) -> Result<Reply, ErrorCode> {
+    fn deletable(&self, path: &[u8]) -> Result<&Node, ErrorCode> {
         let reserved = *path == *paths::ROOT || paths::RESERVED.iter().any(|name| *name == path);
         if reserved || !paths::is_plausible(path) {
             return Err(ErrorCode::BadArguments);
         }
         let (parent, _) = paths::split(path).ok_or(ErrorCode::BadArguments)?;
         self.permitted(parent, perms::DELETE)?;
-        let node = self.tree.node(path).ok_or(ErrorCode::NoNode)?;
+        self.tree.node(path).ok_or(ErrorCode::NoNode)
+    }
+
+    /// ZooKeeper's own way to remove containers, which clients can send as well; there it asks for no permission.
+    fn delete_container(&mut self, path: &[u8]) -> Result<Reply, ErrorCode> {
+        let node = self.deletable(path)?;
+        if !node.children.is_empty() {
+            return Err(ErrorCode::NotEmpty);
+        }
+        if matches!(node.life(), Life::Ephemeral(_)) {
+            return Err(ErrorCode::BadVersion);
+        }
+        self.take_out(&Bytes::copy_from_slice(path));
+        Ok(Reply::Empty)
+    }
+
+    fn delete(&mut self, path: &[u8], version: i32) -> Result<Reply, ErrorCode> {
+        let node = self.deletable(path)?;
         expect_version(node.version, version)?;
         if !node.children.is_empty() {
             return Err(ErrorCode::NotEmpty);
@@ -280,9 +317,9 @@ impl<'a> Transaction<'a> {
         node.version = node.version.wrapping_add(1);
         node.mzxid = self.author.zxid;
         node.mtime = self.author.now_ms;
-        let stat = node.stat();
+        let (stat, acl) = (node.stat(), node.acl.clone());
         self.changed(&path);
-        self.event(EventType::NodeDataChanged, &path);
+        self.event(EventType::NodeDataChanged, &path, acl);
         Ok(Reply::Stat(stat))
     }
 
@@ -330,11 +367,12 @@ impl<'a> Transaction<'a> {
         parent.children.insert(name);
         parent.child_creates = parent.child_creates.wrapping_add(1);
         parent.pzxid = self.author.zxid;
+        let (acl, parent_acl) = (node.acl.clone(), parent.acl.clone());
         self.tree.put(path.clone(), node);
         self.changed(path);
         self.changed(&parent_path);
-        self.event(EventType::NodeCreated, path);
-        self.event(EventType::NodeChildrenChanged, &parent_path);
+        self.event(EventType::NodeCreated, path, acl);
+        self.event(EventType::NodeChildrenChanged, &parent_path, parent_acl);
     }
 
     fn take_out(&mut self, path: &Bytes) {
@@ -345,6 +383,8 @@ impl<'a> Transaction<'a> {
         let Some(node) = self.tree.discard(path) else {
             return;
         };
+        self.changed(path);
+        self.event(EventType::NodeDeleted, path, node.acl.clone());
         if let Some(parent) = self.tree.node_mut(&parent_path) {
             self.undo.push(Undo::Delete {
                 path: path.clone(),
@@ -353,11 +393,10 @@ impl<'a> Transaction<'a> {
             });
             parent.children.remove(name);
             parent.pzxid = self.author.zxid;
+            let acl = parent.acl.clone();
+            self.changed(&parent_path);
+            self.event(EventType::NodeChildrenChanged, &parent_path, acl);
         }
-        self.changed(path);
-        self.changed(&parent_path);
-        self.event(EventType::NodeDeleted, path);
-        self.event(EventType::NodeChildrenChanged, &parent_path);
     }
 
     fn roll_back(&mut self) {

@@ -21,7 +21,7 @@ fn create(path: &str, flags: i32) -> Write {
         path: Bytes::copy_from_slice(path.as_bytes()),
         data: None,
         acl: vec![Acl::open()],
-        mode: CreateMode::from_flags(flags, 0),
+        mode: CreateMode::from_flags(op::CREATE, flags, 0),
     })
 }
 
@@ -83,7 +83,7 @@ fn a_stat_counts_what_happened() {
     ] {
         apply(&mut tree, &write, author(zxid)).unwrap();
     }
-    let stat = tree.exists(b"/p").unwrap();
+    let stat = tree.exists(b"/p", &[]).unwrap();
     assert_eq!((stat.czxid, stat.mzxid, stat.pzxid), (1, 5, 4));
     assert_eq!((stat.ctime, stat.mtime), (1001, 1005));
     assert_eq!((stat.version, stat.cversion, stat.num_children), (1, 3, 1));
@@ -110,8 +110,13 @@ fn the_end_of_a_session_takes_its_nodes_and_tells_of_each() {
     apply(&mut tree, &create("/b", 1), author(2)).unwrap();
     let effects = end_session(&mut tree, 77, 3);
     let root = paths::ROOT;
+    let events: Vec<_> = effects
+        .events
+        .into_iter()
+        .map(|event| (event.kind, event.path))
+        .collect();
     assert_eq!(
-        effects.events,
+        events,
         [
             (EventType::NodeDeleted, Bytes::from_static(b"/a")),
             (EventType::NodeChildrenChanged, root.clone()),
@@ -120,7 +125,7 @@ fn the_end_of_a_session_takes_its_nodes_and_tells_of_each() {
         ]
     );
     assert!(tree.ephemerals().is_empty());
-    assert_eq!(tree.exists(b"/").unwrap().pzxid, 3);
+    assert_eq!(tree.exists(b"/", &[]).unwrap().pzxid, 3);
 }
 
 #[test]
@@ -131,10 +136,17 @@ fn containers_die_when_empty_again_and_others_by_time() {
         path: Bytes::from_static(b"/ttl"),
         data: None,
         acl: vec![Acl::open()],
-        mode: CreateMode::from_flags(5, 50),
+        mode: CreateMode::from_flags(op::CREATE_TTL, 5, 50),
     });
     apply(&mut tree, &ttl, author(1)).unwrap();
-    apply(&mut tree, &create("/c", 4), author(2)).unwrap();
+    let container = Write::Create(Create {
+        op: op::CREATE_CONTAINER,
+        path: Bytes::from_static(b"/c"),
+        data: None,
+        acl: vec![Acl::open()],
+        mode: CreateMode::from_flags(op::CREATE_CONTAINER, 0, 0),
+    });
+    apply(&mut tree, &container, author(2)).unwrap();
     assert!(dead_nodes(&tree, 1051).is_empty(), "never had a child");
     apply(&mut tree, &create("/c/x", 0), author(3)).unwrap();
     apply(&mut tree, &delete("/c/x", -1), author(4)).unwrap();
@@ -192,7 +204,7 @@ fn apply_to_model(model: &mut Model, write: &Write) -> Result<(), ErrorCode> {
             *node = (data.as_ref().map(|data| data.to_vec()), node.1 + 1);
         }
         Write::Check { path, version } => expect(model, &text(path), *version)?,
-        Write::SetAcl { .. } => {}
+        Write::SetAcl { .. } | Write::DeleteContainer { .. } => {}
     }
     Ok(())
 }

@@ -100,11 +100,13 @@ impl Tree {
     fn add_missing(&mut self) {
         for path in std::iter::once(paths::ROOT).chain(paths::RESERVED) {
             if !self.nodes.contains_key(&path) {
-                let data = Some(Bytes::new());
-                self.put(
-                    path.clone(),
-                    Node::new(data, self.open_acl.clone(), 0, 0, 0),
-                );
+                let mut node = Node::new(Some(Bytes::new()), self.open_acl.clone(), 0, 0, 0);
+                if path == paths::CONFIG {
+                    // Read-only for everybody but the service itself.
+                    node.acl = Arc::new([acl::readable()]);
+                    node.aversion = -1;
+                }
+                self.put(path.clone(), node);
             }
             if let Some((parent, name)) = paths::split(&path).filter(|(_, name)| !name.is_empty())
                 && let Some(parent) = self.nodes.get_mut(parent)
@@ -206,9 +208,9 @@ impl Tree {
         }
     }
 
-    /// Returns a node's Stat; asks for no permission.
-    pub fn exists(&self, path: &[u8]) -> Result<Stat, ErrorCode> {
-        self.node(path).map(Node::stat).ok_or(ErrorCode::NoNode)
+    /// Returns a node's Stat.
+    pub fn exists(&self, path: &[u8], ids: &[Id]) -> Result<Stat, ErrorCode> {
+        self.readable(path, ids).map(Node::stat)
     }
 
     /// Returns a node's data and Stat.
@@ -249,8 +251,13 @@ impl Tree {
         Ok(count)
     }
 
-    /// Returns the ephemeral nodes of a session whose paths start with `prefix`.
+    /// Returns the ephemeral nodes of a session whose paths start with `prefix`; a blank one, like the root, stands for
+    /// all.
     pub fn get_ephemerals(&self, session: i64, prefix: &[u8]) -> Vec<Bytes> {
+        let prefix = match prefix.trim_ascii() {
+            b"" | b"/" => b"",
+            _ => prefix,
+        };
         self.ephemerals
             .get(&session)
             .into_iter()

@@ -87,19 +87,8 @@ impl Watches {
         }
     }
 
-    /// Takes note of what happened to nodes, in order; returns who hears what. Within one step nobody hears the same
-    /// of the same node twice.
-    pub fn fire(&mut self, events: &[(EventType, Bytes)]) -> Vec<(ConnectionId, EventType, Bytes)> {
-        let mut heard = Vec::new();
-        for (event, path) in events {
-            for connection in self.take(*event, path) {
-                heard.push((connection, *event, path.clone()));
-            }
-        }
-        heard
-    }
-
-    fn take(&mut self, event: EventType, path: &Bytes) -> BTreeSet<ConnectionId> {
+    /// Takes note of what happened to a node; returns who hears of it, each once.
+    pub fn fire(&mut self, event: EventType, path: &Bytes) -> BTreeSet<ConnectionId> {
         let one_shot: &[Kind] = match event {
             EventType::NodeCreated | EventType::NodeDataChanged => &[Kind::Data],
             EventType::NodeDeleted => &[Kind::Data, Kind::Child],
@@ -168,6 +157,18 @@ mod tests {
     const A: Bytes = Bytes::from_static(b"/a");
     const AB: Bytes = Bytes::from_static(b"/a/b");
 
+    fn fire(
+        watches: &mut Watches,
+        events: &[(EventType, Bytes)],
+    ) -> Vec<(ConnectionId, EventType, Bytes)> {
+        let mut heard = Vec::new();
+        for (event, path) in events {
+            let who = watches.fire(*event, path);
+            heard.extend(who.into_iter().map(|who| (who, *event, path.clone())));
+        }
+        heard
+    }
+
     #[test]
     fn a_one_shot_watch_fires_once() {
         let mut watches = Watches::default();
@@ -175,8 +176,8 @@ mod tests {
         watches.add(Kind::Data, b"/a", 1);
         assert_eq!(watches.len(), 1);
         let events = [(NodeCreated, A), (NodeDataChanged, A)];
-        assert_eq!(watches.fire(&events), [(1, NodeCreated, A)]);
-        assert_eq!(watches.fire(&events), []);
+        assert_eq!(fire(&mut watches, &events), [(1, NodeCreated, A)]);
+        assert_eq!(fire(&mut watches, &events), []);
         assert!(watches.is_empty());
     }
 
@@ -188,7 +189,7 @@ mod tests {
         watches.add(Kind::Child, b"/a", 2);
         let events = [(NodeDeleted, AB), (NodeChildrenChanged, A)];
         assert_eq!(
-            watches.fire(&events),
+            fire(&mut watches, &events),
             [(1, NodeDeleted, AB), (2, NodeChildrenChanged, A)]
         );
     }
@@ -201,14 +202,14 @@ mod tests {
         let events = [(NodeCreated, AB), (NodeChildrenChanged, A)];
         for _ in 0..2 {
             assert_eq!(
-                watches.fire(&events),
+                fire(&mut watches, &events),
                 [(2, NodeCreated, AB), (1, NodeChildrenChanged, A)]
             );
         }
         assert!(watches.remove(Kind::Persistent, b"/a", 1));
         assert!(!watches.remove(Kind::Persistent, b"/a", 1));
         watches.disconnect(2);
-        assert_eq!(watches.fire(&events), []);
+        assert_eq!(fire(&mut watches, &events), []);
         assert!(watches.is_empty());
     }
 }

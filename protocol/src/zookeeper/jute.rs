@@ -14,6 +14,9 @@ pub enum JuteError {
     /// A string or vector that must be there is null.
     #[error("a required field is null")]
     Null,
+    /// A number that names no mode or type.
+    #[error("{0} names no mode")]
+    Mode(i32),
     /// A multi with an item that cannot be one.
     #[error("operation {0} has no place in a multi")]
     Operation(i32),

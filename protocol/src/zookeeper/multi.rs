@@ -34,16 +34,18 @@ pub enum NodeKind {
 }
 
 impl CreateMode {
-    /// Reads the flags of a create; `None` for a mode that does not exist.
-    pub fn from_flags(flags: i32, ttl_ms: i64) -> Option<Self> {
-        let (kind, sequential) = match flags {
-            0 => (NodeKind::Persistent, false),
-            1 => (NodeKind::Ephemeral, false),
-            2 => (NodeKind::Persistent, true),
-            3 => (NodeKind::Ephemeral, true),
-            4 => (NodeKind::Container, false),
-            5 => (NodeKind::Ttl { ttl_ms }, false),
-            6 => (NodeKind::Ttl { ttl_ms }, true),
+    /// Reads the flags of a create by operation `op`; `None` for a mode that does not exist, or not with that operation.
+    ///
+    /// As in ZooKeeper it is the operation that makes a container: with the flags of one, any other makes a persistent
+    /// node.
+    pub fn from_flags(op: i32, flags: i32, ttl_ms: i64) -> Option<Self> {
+        let sequential = matches!(flags, 2 | 3 | 6);
+        let kind = match (op, flags) {
+            (op::CREATE_TTL, 5 | 6) => NodeKind::Ttl { ttl_ms },
+            (op::CREATE_TTL, _) => return None,
+            (op::CREATE_CONTAINER, 0..=4) => NodeKind::Container,
+            (_, 0 | 2 | 4) => NodeKind::Persistent,
+            (_, 1 | 3) => NodeKind::Ephemeral,
             _ => return None,
         };
         Some(Self { kind, sequential })
@@ -61,6 +63,11 @@ pub enum Write {
         path: Bytes,
         /// Its expected data version.
         version: i32,
+    },
+    /// Deletes a container without children, or any other node that is not ephemeral.
+    DeleteContainer {
+        /// The node.
+        path: Bytes,
     },
     /// Sets a node's data; `version` -1 matches any.
     SetData {
@@ -115,6 +122,9 @@ impl Write {
                 path: reader.string()?,
                 version: reader.int()?,
             },
+            op::DELETE_CONTAINER => Self::DeleteContainer {
+                path: reader.string()?,
+            },
             op::SET_DATA => Self::SetData {
                 path: reader.string()?,
                 data: reader.buffer()?,
@@ -136,21 +146,41 @@ impl Write {
 
 impl Create {
     fn decode(op: i32, reader: &mut Reader) -> Result<Self, JuteError> {
-        let path = reader.string()?;
-        let data = reader.buffer()?;
-        let acl = decode_acls(reader)?;
+        let (mut create, flags, ttl_ms) = Self::decode_record(op, reader)?;
+        create.mode = CreateMode::from_flags(op, flags, ttl_ms);
+        Ok(create)
+    }
+
+    /// Reads a create in a multi, where ZooKeeper goes by the flags rather than by the operation, and where flags that
+    /// do not go with the record spoil the whole multi.
+    fn decode_item(op: i32, reader: &mut Reader) -> Result<Self, JuteError> {
+        let (mut create, flags, ttl_ms) = Self::decode_record(op, reader)?;
+        create.op = match (op, flags) {
+            (op::CREATE_TTL, 5 | 6) => op::CREATE_TTL,
+            (_, 4) => op::CREATE_CONTAINER,
+            (op::CREATE_TTL, _) => op::CREATE,
+            (_, 0..=3) => op,
+            _ => return Err(JuteError::Mode(flags)),
+        };
+        create.mode = CreateMode::from_flags(create.op, flags, ttl_ms);
+        Ok(create)
+    }
+
+    /// Reads the record, with its flags and its time to live.
+    fn decode_record(op: i32, reader: &mut Reader) -> Result<(Self, i32, i64), JuteError> {
+        let create = Self {
+            op,
+            path: reader.string()?,
+            data: reader.buffer()?,
+            acl: decode_acls(reader)?,
+            mode: None,
+        };
         let flags = reader.int()?;
         let ttl_ms = match op {
             op::CREATE_TTL => reader.long()?,
             _ => 0,
         };
-        Ok(Self {
-            op,
-            path,
-            data,
-            acl,
-            mode: CreateMode::from_flags(flags, ttl_ms),
-        })
+        Ok((create, flags, ttl_ms))
     }
 }
 
@@ -166,8 +196,13 @@ pub enum MultiRead {
 /// Reads the items of a multi.
 pub fn decode_writes(reader: &mut Reader) -> Result<Vec<Write>, JuteError> {
     decode_items(reader, |code, reader| match code {
-        op::SET_ACL => Err(JuteError::Operation(code)),
-        _ => Write::decode(code, reader)?.ok_or(JuteError::Operation(code)),
+        op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
+            Create::decode_item(code, reader).map(Write::Create)
+        }
+        op::DELETE | op::SET_DATA | op::CHECK => {
+            Write::decode(code, reader)?.ok_or(JuteError::Operation(code))
+        }
+        _ => Err(JuteError::Operation(code)),
     })
 }
 

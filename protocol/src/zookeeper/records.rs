@@ -101,7 +101,7 @@ pub struct Stat {
     pub cversion: i32,
     /// Changes of the access control list.
     pub aversion: i32,
-    /// Session that owns an ephemeral node; 0 for persistent ones, special values for containers and TTL.
+    /// Session that owns an ephemeral node; 0 for all others.
     pub ephemeral_owner: i64,
     /// Bytes of data, 0 for null.
     pub data_length: i32,

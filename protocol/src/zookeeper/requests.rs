@@ -27,6 +27,7 @@ pub mod op {
     pub const CHECK_WATCHES: i32 = 17;
     pub const REMOVE_WATCHES: i32 = 18;
     pub const CREATE_CONTAINER: i32 = 19;
+    pub const DELETE_CONTAINER: i32 = 20;
     pub const CREATE_TTL: i32 = 21;
     pub const MULTI_READ: i32 = 22;
     pub const AUTH: i32 = 100;
@@ -42,6 +43,8 @@ pub mod op {
 
 /// The xid of watch notifications.
 pub const NOTIFICATION_XID: i32 = -1;
+/// The xid of pings.
+pub const PING_XID: i32 = -2;
 
 /// One request of a connected client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,11 +103,11 @@ pub enum Operation {
     },
     CheckWatches {
         path: Bytes,
-        kind: i32,
+        kind: WatcherType,
     },
     RemoveWatches {
         path: Bytes,
-        kind: i32,
+        kind: WatcherType,
     },
     WhoAmI,
     Reconfig,
@@ -113,8 +116,30 @@ pub enum Operation {
     Unknown(i32),
     /// Its record does not decode: answered with this error's code.
     Malformed(JuteError),
-    /// Decodes, but asks for something that does not exist, such as an unknown watch mode.
-    BadArguments,
+}
+
+/// Which of its watches a client means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are ZooKeeper's own")]
+pub enum WatcherType {
+    Children,
+    Data,
+    Any,
+    Persistent,
+    PersistentRecursive,
+}
+
+impl WatcherType {
+    fn decode(reader: &mut Reader) -> Result<Self, JuteError> {
+        Ok(match reader.int()? {
+            1 => Self::Children,
+            2 => Self::Data,
+            3 => Self::Any,
+            4 => Self::Persistent,
+            5 => Self::PersistentRecursive,
+            unknown => return Err(JuteError::Mode(unknown)),
+        })
+    }
 }
 
 /// The watches that a client had before it reconnected.
@@ -185,11 +210,11 @@ fn decode_operation(code: i32, reader: &mut Reader) -> Result<Operation, JuteErr
         op::ADD_WATCH => decode_add_watch(reader)?,
         op::CHECK_WATCHES => Operation::CheckWatches {
             path: reader.string()?,
-            kind: reader.int()?,
+            kind: WatcherType::decode(reader)?,
         },
         op::REMOVE_WATCHES => Operation::RemoveWatches {
             path: reader.string()?,
-            kind: reader.int()?,
+            kind: WatcherType::decode(reader)?,
         },
         unknown => Operation::Unknown(unknown),
     })
@@ -218,17 +243,13 @@ fn decode_set_watches(reader: &mut Reader, persistent: bool) -> Result<SetWatche
 }
 
 fn decode_add_watch(reader: &mut Reader) -> Result<Operation, JuteError> {
-    let path = reader.string()?;
-    Ok(match reader.int()? {
-        0 => Operation::AddWatch {
-            path,
-            recursive: false,
+    Ok(Operation::AddWatch {
+        path: reader.string()?,
+        recursive: match reader.int()? {
+            0 => false,
+            1 => true,
+            unknown => return Err(JuteError::Mode(unknown)),
         },
-        1 => Operation::AddWatch {
-            path,
-            recursive: true,
-        },
-        _ => Operation::BadArguments,
     })
 }
 
