@@ -79,10 +79,17 @@ fn insist<T>(mut request: impl FnMut() -> (i16, T)) -> (i16, T) {
 
 /// A server with a topic `t` of two partitions, and the coordinators of transactional ids and of groups.
 fn start() -> Server {
-    let server = Server::with()
+    start_with(&[])
+}
+
+fn start_with(settings: &[(&str, &str)]) -> Server {
+    let mut options = Server::with()
         .set("transaction.state.log.num.partitions", 4)
-        .set("offsets.topic.num.partitions", 4)
-        .start();
+        .set("offsets.topic.num.partitions", 4);
+    for (key, value) in settings {
+        options = options.set(key, value);
+    }
+    let server = options.start();
     create_topic(&server, "t", 2, &[]);
     find_coordinators(&server);
     server
@@ -530,6 +537,33 @@ fn a_transaction_survives_kill_9() {
         });
         assert_eq!(stable_offset(&server), after);
     }
+}
+
+#[test]
+fn a_transactional_id_that_nobody_uses_is_forgotten() {
+    let mut server = start_with(&[
+        ("transactional.id.expiration.ms", "1000"),
+        (
+            "transaction.remove.expired.transaction.cleanup.interval.ms",
+            "100",
+        ),
+    ]);
+    let mut idle = Producer::new(&server, "idle");
+    let mut open = Producer::new(&server, "open");
+    open.add(0);
+    let deadline = Instant::now() + HANG_GUARD;
+    while idle.state().0 != TRANSACTIONAL_ID_NOT_FOUND {
+        assert!(Instant::now() < deadline, "it stays");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(open.state(), (NONE, "Ongoing".to_owned()));
+    assert_eq!(idle.try_end(3, true).0, INVALID_PRODUCER_ID_MAPPING);
+    server.kill();
+    server.restart();
+    find_coordinators(&server);
+    idle.reconnect(&server);
+    let (code, ()) = insist(|| (idle.state().0, ()));
+    assert_eq!(code, TRANSACTIONAL_ID_NOT_FOUND);
 }
 
 #[test]

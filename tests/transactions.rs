@@ -226,24 +226,51 @@ fn java_produces_in_transactions(kafka: &Kafka, server: &Server) -> i16 {
             "--topic",
             "__transaction_state",
             "--from-beginning",
-            "--timeout-ms",
-            "5000",
+            "--max-messages",
+            "4",
             "--formatter",
             "org.apache.kafka.tools.consumer.TransactionLogMessageFormatter",
         ],
     );
     assert!(stored.contains(r#""transactionalId":"java""#), "{stored}");
+    a_hanging_transaction_is_ended(server, &|arguments| tool(transactions, arguments));
     epoch(&described)
+}
+
+/// Has a tool end a transaction in a partition, whatever its coordinator thinks of that.
+fn a_hanging_transaction_is_ended(server: &Server, tool: &dyn Fn(&[&str]) -> String) {
+    let hanging = producer(server, &[("transactional.id", "hanging")]);
+    hanging.begin_transaction().unwrap();
+    send(&hanging, "hanging");
+    let other = producer(server, &[("transactional.id", "other")]);
+    other.begin_transaction().unwrap();
+    send(&other, "behind");
+    other.commit_transaction(HANG_GUARD).unwrap();
+
+    let partition = ["--topic", "out", "--partition", "0"];
+    let described = tool(&[&["describe-producers"], &partition[..]].concat());
+    let starts = column(&described, "CurrentTransactionStartOffset");
+    let start = starts.iter().find(|start| start.parse::<i64>().is_ok());
+    let start = start.unwrap_or_else(|| panic!("nothing is open: {described}"));
+    tool(&[&["abort"], &partition[..], &["--start-offset", start]].concat());
+    let values = committed_up_to(server, "behind");
+    assert!(!values.contains(&"hanging".to_owned()), "{values:?}");
 }
 
 /// The producer's epoch in the table of `kafka-transactions describe`.
 #[track_caller]
 fn epoch(described: &str) -> i16 {
-    let rows = described.lines().map(|line| line.split_whitespace());
+    let epochs = column(described, "ProducerEpoch");
+    let epoch = epochs.first().and_then(|epoch| epoch.parse().ok());
+    epoch.unwrap_or_else(|| panic!("no epoch in {described}"))
+}
+
+/// A column of a table, by its name.
+fn column<'t>(table: &'t str, name: &str) -> Vec<&'t str> {
+    let rows = table.lines().map(|line| line.split_whitespace());
     let mut rows = rows.map(|row| row.collect::<Vec<&str>>());
-    let column = rows.find_map(|header| header.iter().position(|name| *name == "ProducerEpoch"));
-    let found = column.and_then(|column| rows.next()?.get(column)?.parse().ok());
-    found.unwrap_or_else(|| panic!("no epoch in {described}"))
+    let header = rows.find_map(|header| header.iter().position(|field| *field == name));
+    rows.filter_map(|row| row.get(header?).copied()).collect()
 }
 
 #[test]

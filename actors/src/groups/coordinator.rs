@@ -384,6 +384,10 @@ impl Coordinator {
         generation: i32,
     ) -> Answer<()> {
         if let Some(group) = self.consumer(group) {
+            if generation < 0 && member.member_id.is_empty() {
+                // The producer does not say for whom it commits.
+                return Ok(());
+            }
             let checked = group.check_commit(&member.member_id, generation, true);
             return checked.map_err(|error| match error {
                 // The request knows of no epochs.
