@@ -23,6 +23,7 @@ fn help_names_every_tool() {
         "server",
         "topics",
         "consumer-groups",
+        "transactions",
         "console-producer",
         "console-consumer",
         "--override",

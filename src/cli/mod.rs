@@ -6,12 +6,14 @@ mod command_config;
 mod console_consumer;
 #[cfg(feature = "clients")]
 mod console_producer;
+mod coordinator;
 mod groups;
 #[cfg(feature = "clients")]
 mod librdkafka;
 mod logging;
 pub(crate) mod output;
 mod topics;
+mod transactions;
 mod zookeeper;
 
 use std::ffi::OsString;
@@ -52,6 +54,8 @@ enum Command {
     Topics(topics::TopicsCommand),
     /// List, describe, delete and reset consumer groups (kafka-consumer-groups).
     ConsumerGroups(groups::GroupsCommand),
+    /// List, describe and abort transactions, and find hanging ones (kafka-transactions).
+    Transactions(transactions::TransactionsCommand),
     /// Send each line of standard input as a record (kafka-console-producer).
     #[cfg(feature = "clients")]
     ConsoleProducer(console_producer::ConsoleProducerCommand),
@@ -127,6 +131,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Server(command)) => run_server(command.flags, command.file),
         Some(Command::Topics(command)) => run_tool(|| topics::run(&command)),
         Some(Command::ConsumerGroups(command)) => run_tool(|| groups::run(&command)),
+        Some(Command::Transactions(command)) => run_tool(|| transactions::run(&command)),
         #[cfg(feature = "clients")]
         Some(Command::ConsoleProducer(command)) => run_tool(|| console_producer::run(&command)),
         #[cfg(feature = "clients")]

@@ -71,6 +71,15 @@ pub fn batch_of(values: &[&[u8]], producer: Producer) -> Bytes {
     batch.freeze()
 }
 
+/// As [`batch_of`], in a transaction.
+pub fn transactional_batch_of(values: &[&[u8]], producer: Producer) -> Bytes {
+    const TRANSACTIONAL: u8 = 1 << 4;
+    let mut batch = batch_of(values, producer).to_vec();
+    batch[field::ATTRIBUTES + 1] |= TRANSACTIONAL;
+    seal(&mut batch);
+    Bytes::from(batch)
+}
+
 /// Makes the CRC of a batch right again after its fields were changed.
 pub fn seal(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[field::ATTRIBUTES..]);

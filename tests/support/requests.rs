@@ -82,6 +82,21 @@ pub fn create_topic_request(topic: &str, partitions: i32) -> CreateTopicsRequest
 
 /// Asks for the offset at `timestamp`: -1 is the end of the log, -2 its start.
 pub fn offset_at(wire: &mut Wire, topic: &str, partition: i32, timestamp: i64) -> i64 {
+    list_offset(wire, topic, partition, timestamp, 0)
+}
+
+/// Asks for the last stable offset.
+pub fn stable_offset(wire: &mut Wire, topic: &str, partition: i32) -> i64 {
+    list_offset(wire, topic, partition, -1, 1)
+}
+
+fn list_offset(
+    wire: &mut Wire,
+    topic: &str,
+    partition: i32,
+    timestamp: i64,
+    isolation_level: i8,
+) -> i64 {
     let asked = ListOffsetsPartition::default()
         .with_partition_index(partition)
         .with_current_leader_epoch(-1)
@@ -91,6 +106,7 @@ pub fn offset_at(wire: &mut Wire, topic: &str, partition: i32, timestamp: i64) -
         .with_partitions(vec![asked]);
     let request = ListOffsetsRequest::default()
         .with_replica_id(BrokerId(-1))
+        .with_isolation_level(isolation_level)
         .with_topics(vec![topic]);
     let response = wire.call(5, &request);
     let answer = &response.topics[0].partitions[0];

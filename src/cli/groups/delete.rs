@@ -11,8 +11,8 @@ use troupe_protocol::kafka::messages::{
 };
 
 use super::super::client::{AdminClient, ClientError, Connection, topic_name};
+use super::super::coordinator::{self, Kind, group_id};
 use super::super::output;
-use super::coordinator::{self, group_id};
 use super::partitions::{self, Partition, Selection, TopicArgument};
 use super::{MISSING, exceptions, say_error, table};
 
@@ -55,7 +55,7 @@ async fn delete(client: &mut AdminClient, group: &str) -> Result<(), ClientError
         let result = response.results.first();
         result.map_or(0, |result| result.error_code)
     };
-    coordinator::ask(client, group, request, code).await?;
+    coordinator::ask(client, Kind::Group, group, request, code).await?;
     Ok(())
 }
 
@@ -148,7 +148,7 @@ async fn delete_offsets(
             .with_topics(topics.iter().map(topic).collect())
     };
     let code = |response: &OffsetDeleteResponse| response.error_code;
-    let (_, response) = coordinator::ask(client, group, request, code).await?;
+    let (_, response) = coordinator::ask(client, Kind::Group, group, request, code).await?;
     let mut results = BTreeMap::new();
     for topic in response.topics {
         for told in topic.partitions {

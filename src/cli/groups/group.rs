@@ -8,9 +8,9 @@ use troupe_protocol::kafka::messages::{
 };
 
 use super::super::client::{AdminClient, ClientError, Connection};
+use super::super::coordinator::{self, Kind, group_id};
 use super::GroupError;
 use super::assignment::{self, Assignment};
-use super::coordinator::{self, group_id};
 use super::list::CONSUMER_PROTOCOLS;
 
 /// The state of a group that is not there.
@@ -91,7 +91,7 @@ async fn fetch_newer(client: &mut AdminClient, name: &str) -> Result<Option<Grou
         let group = response.groups.first();
         group.map_or(0, |group| group.error_code)
     };
-    let answer = coordinator::ask(client, name, request, code).await;
+    let answer = coordinator::ask(client, Kind::Group, name, request, code).await;
     let (coordinator, mut response) = match answer {
         Err(error) if is_not_newer(&error) => return Ok(None),
         answer => answer?,
@@ -123,7 +123,8 @@ async fn fetch_classic(client: &mut AdminClient, name: &str) -> Result<Group, Gr
         Some(group) => group.error_code,
         None => 0,
     };
-    let (coordinator, mut response) = coordinator::ask(client, name, request, code).await?;
+    let (coordinator, mut response) =
+        coordinator::ask(client, Kind::Group, name, request, code).await?;
     let described = response.groups.pop().unwrap_or_default();
     let protocol = described.protocol_type.to_string();
     if !CONSUMER_PROTOCOLS.contains(&&*protocol) {

@@ -6,7 +6,6 @@
 //! `-` where Kafka's command fails, and an unreachable broker or a missing partition is reported at once.
 
 mod assignment;
-mod coordinator;
 mod delete;
 mod describe;
 mod exceptions;

@@ -16,7 +16,7 @@ use troupe_protocol::kafka::messages::{
 };
 
 use super::super::client::{AdminClient, ClientError, Connection, topic_name};
-use super::coordinator::{self, group_id};
+use super::super::coordinator::{self, Kind, group_id};
 use super::partitions::Partition;
 
 /// The first version of OffsetFetch with several groups (KIP-709).
@@ -46,7 +46,7 @@ pub(super) async fn committed(
         Some(group) => group.error_code,
         None => response.error_code,
     };
-    let (_, response) = coordinator::ask(client, group, request, code).await?;
+    let (_, response) = coordinator::ask(client, Kind::Group, group, request, code).await?;
     let mut offsets = BTreeMap::new();
     let mut note = |topic: &str, partition, offset, code| {
         if code == ErrorCode::None.code() && offset >= 0 {
@@ -101,7 +101,7 @@ pub(super) async fn commit(
             .with_retention_time_ms(-1)
             .with_topics(topics.iter().map(topic).collect())
     };
-    coordinator::ask(client, group, request, |response| {
+    coordinator::ask(client, Kind::Group, group, request, |response| {
         let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
         let mut codes = partitions.map(|told| told.error_code);
         codes.find(|code| *code != 0).unwrap_or_default()
