@@ -137,6 +137,7 @@ fn index_look_up(criterion: &mut Criterion) {
     let start = Start {
         recovery_point: 0,
         log_start_offset: 0,
+        cleaned_to: 0,
         clean_shutdown: false,
     };
     let (mut log, _) = Log::open(

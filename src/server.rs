@@ -73,7 +73,11 @@ async fn serve(config: BrokerConfig) -> Result<(), ServerError> {
     let ports = wanted_ports(&config);
     let data = data_directories(&config);
     let threads = threads(config.num_network_threads.max(config.num_io_threads));
-    let runtime = Runtime::shared(Arc::new(SystemClock::new()), threads);
+    let cleaners = match config.log_cleaner_enable {
+        true => config.log_cleaner_threads,
+        false => 0,
+    };
+    let runtime = Runtime::shared(Arc::new(SystemClock::new()), threads).with_cleaners(cleaners);
     let mut broker = Broker::start(config, runtime, Arc::new(Disk))
         .await
         .map_err(|error| {

@@ -4,6 +4,7 @@
 //! thread on a time that a test makes.
 
 use std::cell::Cell;
+use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -85,6 +86,19 @@ impl ThreadPool {
         }
     }
 
+    /// Starts `size` threads whose names, as the system shows them, are `name-0` and so on, cut to 15 bytes.
+    pub fn start_named(size: usize, name: &str) -> Self {
+        let pool = Self::start(size);
+        for (number, arbiter) in pool.arbiters.iter().enumerate() {
+            let name = CString::new(format!("{name}-{number}")).unwrap_or_default();
+            arbiter.spawn_fn(move || {
+                // A name is a help for those who look, and nothing more.
+                let _ = rustix::thread::set_name(&name);
+            });
+        }
+        pool
+    }
+
     /// Returns the pool that is the current thread.
     pub fn current() -> Self {
         Self::default()
@@ -150,6 +164,8 @@ pub struct Runtime {
     pub gateway: ThreadPool,
     /// Partitions live here, with their file work.
     pub logs: ThreadPool,
+    /// Logs are compacted here, and nothing else happens here.
+    pub cleaners: ThreadPool,
 }
 
 impl Runtime {
@@ -160,6 +176,15 @@ impl Runtime {
             clock,
             gateway: threads.clone(),
             logs: threads,
+            cleaners: ThreadPool::current(),
+        }
+    }
+
+    /// Gives the log cleaners `size` threads of their own.
+    pub fn with_cleaners(self, size: usize) -> Self {
+        Self {
+            cleaners: ThreadPool::start_named(size, "log-cleaner"),
+            ..self
         }
     }
 
@@ -174,6 +199,7 @@ impl Runtime {
             clock,
             gateway: ThreadPool::current(),
             logs: ThreadPool::current(),
+            cleaners: ThreadPool::current(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a log needs to know of its topic's configuration.
 
 /// Plain values, named as the topic configurations that they come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LogConfig {
     /// A batch that would make a segment longer starts a new one.
     pub segment_bytes: u64,
@@ -23,6 +23,16 @@ pub struct LogConfig {
     pub preallocate: bool,
     /// Whether `cleanup.policy` has `delete`: if not, only what lies below the log start offset goes.
     pub cleanup_delete: bool,
+    /// Whether `cleanup.policy` has `compact`.
+    pub cleanup_compact: bool,
+    /// How long tombstones and markers stay after they were first compacted.
+    pub delete_retention_ms: i64,
+    /// Segments with a record younger than this are not compacted.
+    pub min_compaction_lag_ms: i64,
+    /// The log is due for compaction once a record that was never compacted is older than this.
+    pub max_compaction_lag_ms: i64,
+    /// The log is due for compaction when more than this share of it was never compacted.
+    pub min_cleanable_dirty_ratio: f64,
 }
 
 impl Default for LogConfig {
@@ -38,6 +48,11 @@ impl Default for LogConfig {
             file_delete_delay_ms: 60_000,
             preallocate: false,
             cleanup_delete: true,
+            cleanup_compact: false,
+            delete_retention_ms: 86_400_000,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            min_cleanable_dirty_ratio: 0.5,
         }
     }
 }

@@ -286,6 +286,11 @@ impl<E: Entry> Index<E> {
         &self.path
     }
 
+    /// Returns how many bytes the entries take.
+    pub(super) fn size_bytes(&self) -> u64 {
+        u64::from(self.entries) * E::LEN as u64
+    }
+
     /// Returns how many entries there are.
     #[cfg(test)]
     pub(super) fn entries(&self) -> u32 {

@@ -5,6 +5,7 @@
 //! the caller asks ([`Log::begin_flush`]).
 
 pub mod checkpoints;
+pub mod cleaner;
 mod config;
 pub mod epochs;
 mod flush;
@@ -24,6 +25,7 @@ mod snapshots;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tidy;
 #[cfg(test)]
 mod transaction_model;
 mod truncate;
@@ -63,6 +65,8 @@ pub struct Log {
     log_start_offset: i64,
     log_end_offset: i64,
     recovery_point: i64,
+    /// The offset below which everything was compacted.
+    cleaned_to: i64,
     epochs: LeaderEpochs,
     producers: Producers,
     /// Whether a write failed: from then on the log is only read.
@@ -160,16 +164,21 @@ impl Log {
             || active.age_ms(header.max_timestamp, now_ms)? > limit_ms)
     }
 
-    /// Returns the age at which the active segment is to be closed: `segment.ms` less its share of the jitter.
+    /// Returns the age at which the active segment is to be closed: `segment.ms` less its share of the jitter. A
+    /// compacted log closes it in time for `max.compaction.lag.ms`.
     fn segment_ms(&self) -> i64 {
-        let jitter = self.config.segment_jitter_ms;
+        let segment_ms = match self.config.cleanup_compact {
+            true => (self.config.segment_ms).min(self.config.max_compaction_lag_ms.max(1)),
+            false => self.config.segment_ms,
+        };
+        let jitter = self.config.segment_jitter_ms.min(segment_ms);
         if jitter <= 0 {
-            return self.config.segment_ms;
+            return segment_ms;
         }
         let mut hasher = DefaultHasher::new();
         (&self.dir, self.active().base_offset).hash(&mut hasher);
         let share = i64::try_from(hasher.finish() >> 1).unwrap_or(0) % jitter;
-        self.config.segment_ms.saturating_sub(share)
+        segment_ms.saturating_sub(share)
     }
 
     /// Closes the active segment and starts one at `base_offset`, with a producer snapshot beside it.

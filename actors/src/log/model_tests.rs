@@ -194,6 +194,7 @@ impl Pair {
         let start = Start {
             recovery_point: self.recovery_point,
             log_start_offset: self.start,
+            cleaned_to: 0,
             clean_shutdown,
         };
         let storage = Arc::new(self.storage.clone());

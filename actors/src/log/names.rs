@@ -16,6 +16,8 @@ pub const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 pub const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 /// Lists log start offsets that lie above the first segment's base.
 pub const LOG_START_OFFSETS: &str = "log-start-offset-checkpoint";
+/// Lists up to where compacted logs were cleaned.
+pub const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 /// Lists a partition's leader epochs and where each began.
 pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 /// Holds a partition's topic id.
@@ -54,6 +56,14 @@ impl FileKind {
         FileKind::TimeIndex,
         FileKind::TxnIndex,
         FileKind::Snapshot,
+    ];
+
+    /// Those that hold a segment; a snapshot belongs to an offset.
+    pub const OF_SEGMENT: [FileKind; 4] = [
+        FileKind::Log,
+        FileKind::Index,
+        FileKind::TimeIndex,
+        FileKind::TxnIndex,
     ];
 
     /// Returns the file name's ending, with its dot.

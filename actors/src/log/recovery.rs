@@ -14,6 +14,7 @@ use super::names::{self, FileKind};
 use super::producers::Producers;
 use super::scan::{Scan, Scanned};
 use super::segment::Segment;
+use super::tidy::tidy;
 use super::{Log, MARKER_BYTES_MAX, read_marker, snapshots};
 use crate::storage::{Storage, read_exact_at};
 
@@ -24,6 +25,8 @@ pub struct Start {
     pub recovery_point: i64,
     /// The first offset that may be read; 0 when nothing was checkpointed.
     pub log_start_offset: i64,
+    /// The offset below which everything was compacted; 0 for nothing.
+    pub cleaned_to: i64,
     /// Whether the log directory was closed in order, so that nothing needs a scan.
     pub clean_shutdown: bool,
 }
@@ -63,14 +66,6 @@ impl fmt::Display for Recovery {
             None => Ok(()),
         }
     }
-}
-
-/// What a partition directory holds.
-#[derive(Default)]
-struct Listing {
-    logs: BTreeSet<i64>,
-    aborted: BTreeSet<i64>,
-    snapshots: BTreeSet<i64>,
 }
 
 impl Log {
@@ -122,10 +117,11 @@ impl Log {
             log_start_offset: start.log_start_offset,
             log_end_offset: 0,
             recovery_point: 0,
+            cleaned_to: start.cleaned_to,
             epochs,
             producers: Producers::default(),
             failed: false,
-            dir_dirty: fresh,
+            dir_dirty: fresh || listing.swapped,
             unsynced_snapshots: BTreeSet::new(),
             truncations: 0,
         };
@@ -446,63 +442,6 @@ fn marker_at(segment: &Segment, position: u64, size: usize) -> io::Result<Option
     let mut bytes = vec![0; size];
     read_exact_at(segment.file.as_ref(), &mut bytes, position)?;
     Ok(read_marker(&bytes))
-}
-
-/// Removes what an earlier run meant to remove, finishes its compactions, and lists the rest.
-fn tidy(storage: &dyn Storage, dir: &Path) -> io::Result<Listing> {
-    let mut listing = Listing::default();
-    let mut indexes = Vec::new();
-    for entry in storage.list(dir)? {
-        let name = entry.name.as_str();
-        if entry.is_dir {
-            continue;
-        }
-        if name.ends_with(names::DELETED) || name.ends_with(names::CLEANED) {
-            storage.remove_file(&dir.join(name))?;
-        } else if let Some(origin) = name.strip_suffix(names::SWAP) {
-            finish_swap(storage, dir, origin, &mut listing)?;
-        } else {
-            match names::parse_segment_file(name) {
-                Some((offset, FileKind::Log)) => {
-                    listing.logs.insert(offset);
-                }
-                Some((offset, FileKind::Snapshot)) => {
-                    listing.snapshots.insert(offset);
-                }
-                Some((offset, kind)) => indexes.push((offset, kind)),
-                None => {}
-            }
-        }
-    }
-    for (offset, kind) in indexes {
-        if !listing.logs.contains(&offset) {
-            storage.remove_file(&names::segment_file(dir, offset, kind))?;
-        } else if kind == FileKind::TxnIndex {
-            listing.aborted.insert(offset);
-        }
-    }
-    Ok(listing)
-}
-
-/// Puts the result of a compaction in its place; indexes of it are made again.
-fn finish_swap(
-    storage: &dyn Storage,
-    dir: &Path,
-    origin: &str,
-    listing: &mut Listing,
-) -> io::Result<()> {
-    let from = dir.join(format!("{origin}{}", names::SWAP));
-    match names::parse_segment_file(origin) {
-        Some((offset, FileKind::Log)) => {
-            for kind in [FileKind::Index, FileKind::TimeIndex] {
-                storage.remove_file(&names::segment_file(dir, offset, kind))?;
-            }
-            storage.rename(&from, &dir.join(origin))?;
-            listing.logs.insert(offset);
-            Ok(())
-        }
-        _ => storage.remove_file(&from),
-    }
 }
 
 /// Fails when a message of a format before record batches stands at `position`: it is not damaged, so it stays.

@@ -16,6 +16,8 @@ pub enum Reason {
     Size,
     /// All of it lies below the log start offset.
     LogStart,
+    /// There are no records in it.
+    Empty,
 }
 
 /// A segment that is no longer part of the log.
@@ -106,11 +108,15 @@ impl Log {
         if !self.config.cleanup_delete {
             return Ok(None);
         }
+        if segment.size == 0 {
+            // Compaction left nothing of it: it keeps none of the later ones from going.
+            return Ok(Some(Reason::Empty));
+        }
         let limit_ms = self.config.retention_ms;
         if limit_ms >= 0 && now_ms.saturating_sub(self.newest_ms(segment)?) > limit_ms {
             return Ok(Some(Reason::Time));
         }
-        Ok((segment.size > 0 && segment.size <= excess).then_some(Reason::Size))
+        Ok((segment.size <= excess).then_some(Reason::Size))
     }
 
     /// Returns the largest timestamp of a segment, or when it was last written, if its records have none.
@@ -135,9 +141,23 @@ impl Log {
     }
 
     fn mark_deleted(&self, segment: &Segment, reason: Reason) -> io::Result<DeletedSegment> {
+        Ok(DeletedSegment {
+            base_offset: segment.base_offset,
+            size_bytes: segment.size,
+            reason,
+            files: self.mark_files(segment, &FileKind::ALL)?,
+        })
+    }
+
+    /// Renames files of a segment to end in `.deleted`; returns their new names.
+    pub(super) fn mark_files(
+        &self,
+        segment: &Segment,
+        kinds: &[FileKind],
+    ) -> io::Result<Vec<PathBuf>> {
         let mut files = Vec::new();
-        for kind in FileKind::ALL {
-            let path = segment.path(kind);
+        for kind in kinds {
+            let path = segment.path(*kind);
             let marked = names::with_suffix(&path, names::DELETED);
             match self.storage.rename(&path, &marked) {
                 Ok(()) => files.push(marked),
@@ -145,11 +165,6 @@ impl Log {
                 Err(error) => return Err(error),
             }
         }
-        Ok(DeletedSegment {
-            base_offset: segment.base_offset,
-            size_bytes: segment.size,
-            reason,
-            files,
-        })
+        Ok(files)
     }
 }

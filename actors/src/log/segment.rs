@@ -9,7 +9,7 @@ use troupe_protocol::kafka::records::batch::{BatchHeader, HEADER_LEN};
 
 use super::config::LogConfig;
 use super::index::{Index, OffsetEntry, OffsetIndex, TimeEntry, TimeIndex};
-use super::names::{FileKind, segment_file};
+use super::names::{self, FileKind, segment_file};
 use super::txn_index::{self, AbortedTransaction};
 use crate::storage::{Storage, StorageFile};
 
@@ -44,6 +44,8 @@ impl Place {
 pub(super) struct Segment {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
+    /// What the names of its files end in besides their kind: nothing, unless it is the result of a compaction.
+    suffix: &'static str,
     pub(super) base_offset: i64,
     pub(super) file: Arc<dyn StorageFile>,
     pub(super) size: u64,
@@ -71,10 +73,10 @@ fn corrupt(path: &Path, position: u64, what: impl std::fmt::Display) -> io::Erro
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
-/// Returns the larger of the largest timestamp so far and a later batch's.
+/// Returns the larger of the largest timestamp so far and a later batch's. Batches without records have none.
 fn larger(largest: Option<TimeEntry>, header: &BatchHeader) -> Option<TimeEntry> {
     let (timestamp, offset) = (header.max_timestamp, header.last_offset());
-    if timestamp > largest.map_or(-1, |largest| largest.timestamp) {
+    if header.record_count > 0 && timestamp > largest.map_or(-1, |largest| largest.timestamp) {
         Some(TimeEntry { timestamp, offset })
     } else {
         largest
@@ -91,13 +93,25 @@ impl Segment {
         create: bool,
         now_ms: i64,
     ) -> io::Result<Self> {
-        let file = storage.open(&segment_file(dir, base_offset, FileKind::Log), create)?;
+        Self::open_named(storage, dir, (base_offset, ""), config, create, now_ms)
+    }
+
+    fn open_named(
+        storage: &Arc<dyn Storage>,
+        dir: &Path,
+        (base_offset, suffix): (i64, &'static str),
+        config: &LogConfig,
+        create: bool,
+        now_ms: i64,
+    ) -> io::Result<Self> {
+        let index = |kind| names::with_suffix(&segment_file(dir, base_offset, kind), suffix);
+        let file = storage.open(&index(FileKind::Log), create)?;
         let size = file.len()?;
-        let index = |kind| segment_file(dir, base_offset, kind);
         let bytes = config.segment_index_bytes;
         Ok(Self {
             storage: Arc::clone(storage),
             dir: dir.to_owned(),
+            suffix,
             base_offset,
             file,
             size,
@@ -149,9 +163,45 @@ impl Segment {
         Ok(segment)
     }
 
+    /// Creates the segment that a compaction writes to; its files end in `.cleaned`.
+    pub(super) fn create_cleaned(
+        storage: &Arc<dyn Storage>,
+        dir: &Path,
+        base_offset: i64,
+        config: &LogConfig,
+        now_ms: i64,
+    ) -> io::Result<Self> {
+        let named = (base_offset, names::CLEANED);
+        let mut segment = Self::open_named(storage, dir, named, config, true, now_ms)?;
+        segment.file.set_len(0)?;
+        segment.size = 0;
+        segment.offsets.reset()?;
+        segment.times.reset()?;
+        Ok(segment)
+    }
+
     /// Returns the path of one of the segment's files.
     pub(super) fn path(&self, kind: FileKind) -> PathBuf {
-        segment_file(&self.dir, self.base_offset, kind)
+        names::with_suffix(
+            &segment_file(&self.dir, self.base_offset, kind),
+            self.suffix,
+        )
+    }
+
+    /// Renames all files to end in `suffix`.
+    pub(super) fn rename(&mut self, suffix: &'static str) -> io::Result<()> {
+        for kind in FileKind::OF_SEGMENT {
+            let from = self.path(kind);
+            if kind == FileKind::TxnIndex && self.aborted.is_empty() {
+                continue;
+            }
+            let to = segment_file(&self.dir, self.base_offset, kind);
+            self.storage
+                .rename(&from, &names::with_suffix(&to, suffix))?;
+        }
+        self.suffix = suffix;
+        self.moved_indexes();
+        Ok(())
     }
 
     /// Appends a batch. On an error the segment is as before, except for bytes past its size.
@@ -173,6 +223,22 @@ impl Segment {
         }
         self.recent.push_back(Place::of(header, self.size));
         self.size += batch.len() as u64;
+        Ok(())
+    }
+
+    /// Appends batches with one write; `headers` are theirs, in order.
+    pub(super) fn append_all(
+        &mut self,
+        bytes: &[u8],
+        headers: &[BatchHeader],
+        index_interval_bytes: u64,
+    ) -> io::Result<()> {
+        self.dirty = true;
+        self.file.write_all_at(bytes, self.size)?;
+        for header in headers {
+            self.index_batch(header, self.size, index_interval_bytes)?;
+            self.size += header.size as u64;
+        }
         Ok(())
     }
 
@@ -226,6 +292,16 @@ impl Segment {
         if self.size == 0 {
             return Ok(0);
         }
+        let first = self.first_timestamp()?;
+        Ok(if first >= 0 {
+            timestamp.saturating_sub(first)
+        } else {
+            now_ms.saturating_sub(self.created_ms)
+        })
+    }
+
+    /// Returns the max timestamp of the first batch, -1 without.
+    pub(super) fn first_timestamp(&mut self) -> io::Result<i64> {
         let first = match self.first_timestamp {
             Some(first) => first,
             None => self
@@ -234,11 +310,7 @@ impl Segment {
                 .map_or(-1, |(_, header)| header.max_timestamp),
         };
         self.first_timestamp = Some(first);
-        Ok(if first >= 0 {
-            timestamp.saturating_sub(first)
-        } else {
-            now_ms.saturating_sub(self.created_ms)
-        })
+        Ok(first)
     }
 
     /// Ends appending: last time index entry, trimmed files. Handles on indexes are let go.
@@ -562,9 +634,33 @@ impl Segment {
         self.times.distrust();
     }
 
+    /// Makes all files durable and lets go of those of the indexes. To be called once nothing more is appended.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()?;
+        let (offsets, times) = (self.offsets.take_dirty()?, self.times.take_dirty()?);
+        for file in [offsets, times, self.take_dirty_aborted()?] {
+            file.map_or(Ok(()), |file| file.sync())?;
+        }
+        self.dirty = false;
+        self.offsets.release();
+        self.times.release();
+        Ok(())
+    }
+
+    /// Removes all files; nothing of the segment can be used then.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        FileKind::OF_SEGMENT
+            .into_iter()
+            .try_for_each(|kind| self.storage.remove_file(&self.path(kind)))
+    }
+
     /// Changes where the files are, after the directory was renamed.
     pub(super) fn moved(&mut self, dir: &Path) {
         self.dir = dir.to_owned();
+        self.moved_indexes();
+    }
+
+    fn moved_indexes(&mut self) {
         self.offsets.moved(self.path(FileKind::Index));
         self.times.moved(self.path(FileKind::TimeIndex));
     }

@@ -17,6 +17,7 @@ impl Rig {
         let start = Start {
             recovery_point: 0,
             log_start_offset: 0,
+            cleaned_to: 0,
             clean_shutdown: false,
         };
         Self {

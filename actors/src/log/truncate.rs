@@ -50,6 +50,7 @@ impl Log {
         self.log_end_offset = end;
         self.log_start_offset = self.log_start_offset.min(end);
         self.recovery_point = self.recovery_point.min(end);
+        self.cleaned_to = self.cleaned_to.min(end);
         self.dir_dirty = true;
         self.epochs.truncate_end(end)?;
         self.remove_snapshots_after(end)?;
@@ -79,6 +80,7 @@ impl Log {
         self.log_start_offset = offset;
         self.log_end_offset = offset;
         self.recovery_point = offset;
+        self.cleaned_to = self.cleaned_to.min(offset);
         self.dir_dirty = true;
         self.producers.clear();
         self.epochs.clear()?;

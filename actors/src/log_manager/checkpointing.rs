@@ -67,6 +67,11 @@ impl Files {
             names::HIGH_WATERMARKS,
             &now.high_watermarks,
             &before.high_watermarks,
+        )?;
+        replace(
+            names::CLEANER_OFFSETS,
+            &now.cleaner_offsets,
+            &before.cleaner_offsets,
         )
     }
 }
@@ -185,6 +190,7 @@ pub(super) struct Position {
     recovery_point: i64,
     high_watermark: i64,
     log_start_offset: i64,
+    cleaned_to: i64,
 }
 
 impl Position {
@@ -194,6 +200,7 @@ impl Position {
             recovery_point: handle.recovery_point(),
             high_watermark: progress.high_watermark,
             log_start_offset: progress.log_start_offset,
+            cleaned_to: handle.cleaned_to(),
         }
     }
 }
@@ -230,6 +237,7 @@ impl Checkpoints {
             &self.recovery_points,
             &self.high_watermarks,
             &self.log_start_offsets,
+            &self.cleaner_offsets,
         ];
         all.into_iter()
             .any(|offsets| found(offsets, partition).is_some())
@@ -249,6 +257,7 @@ impl Checkpoints {
             recovery_points: only(&self.recovery_points),
             high_watermarks: only(&self.high_watermarks),
             log_start_offsets: only(&self.log_start_offsets),
+            cleaner_offsets: only(&self.cleaner_offsets),
         }
     }
 
@@ -262,7 +271,10 @@ impl Checkpoints {
             .insert(key.clone(), position.high_watermark);
         if position.log_start_offset > 0 {
             self.log_start_offsets
-                .insert(key, position.log_start_offset);
+                .insert(key.clone(), position.log_start_offset);
+        }
+        if position.cleaned_to > 0 {
+            self.cleaner_offsets.insert(key, position.cleaned_to);
         }
     }
 }

@@ -36,6 +36,7 @@ pub(super) struct Checkpoints {
     pub(super) recovery_points: Offsets,
     pub(super) high_watermarks: Offsets,
     pub(super) log_start_offsets: Offsets,
+    pub(super) cleaner_offsets: Offsets,
 }
 
 impl LogDir {
@@ -99,6 +100,7 @@ impl Checkpoints {
             recovery_points: read_offsets(storage, &dir.join(names::RECOVERY_POINTS))?,
             high_watermarks: read_offsets(storage, &dir.join(names::HIGH_WATERMARKS))?,
             log_start_offsets: read_offsets(storage, &dir.join(names::LOG_START_OFFSETS))?,
+            cleaner_offsets: read_offsets(storage, &dir.join(names::CLEANER_OFFSETS))?,
         })
     }
 }

@@ -14,6 +14,7 @@ use futures_util::stream;
 use tokio::sync::oneshot;
 
 use super::checkpointing::{Checkpoint, Files};
+use super::cleaners::Cleaners;
 use super::log_dir::{LogDir, write_clean_marker};
 use super::replicas::{Create, Replica};
 use super::{Identity, LogManagerHandle, OpenError, Registry};
@@ -48,6 +49,7 @@ pub struct LogManager {
     pub(super) checkpointing: bool,
     /// Whether a round of maintenance is under way.
     maintaining: bool,
+    cleaners: Cleaners,
     pub(super) shutting_down: bool,
     /// Tells whoever watches over this actor that it stopped of its own will.
     alive: Option<oneshot::Sender<()>>,
@@ -79,7 +81,9 @@ pub(super) async fn prepare(
     let (dirs, offline) = opened.await.map_err(|_| OpenError::Closed)??;
     let identity = identity_of(&dirs, config.broker_id)?;
     let (alive, watched) = oneshot::channel();
+    let registry = Registry::default();
     let manager = LogManager {
+        cleaners: Cleaners::start(&config, &runtime, &registry),
         broker_id: identity.broker_id.or(config.broker_id).unwrap_or(-1),
         config,
         runtime,
@@ -87,7 +91,7 @@ pub(super) async fn prepare(
         dirs,
         offline,
         replicas: BTreeMap::new(),
-        registry: Registry::default(),
+        registry,
         until_forgotten: Vec::new(),
         checkpoints_changed: false,
         checkpointing: false,
@@ -323,7 +327,9 @@ impl Handler<Shutdown> for LogManager {
     fn handle(&mut self, message: Shutdown, ctx: &mut Self::Context) {
         self.shutting_down = true;
         let handles = self.handles();
+        let cleaners = self.cleaners.stop();
         let closing = async move {
+            cleaners.await;
             stream::iter(handles)
                 .map(|handle| async move {
                     let closed = handle.ask(|reply| Close { reply }).await;

@@ -5,6 +5,10 @@
 //! start costs one look at each directory.
 
 mod checkpointing;
+#[cfg(test)]
+mod cleaner_tests;
+mod cleaners;
+mod cleaning;
 mod description;
 mod log_dir;
 mod manager;

@@ -26,6 +26,7 @@ use crate::storage::Storage;
 const NEW: Start = Start {
     recovery_point: 0,
     log_start_offset: 0,
+    cleaned_to: 0,
     clean_shutdown: true,
 };
 
@@ -265,6 +266,7 @@ fn start_of(dir: &LogDir, topic_partition: &TopicPartition, exists: bool) -> Sta
     Start {
         recovery_point: found(&dir.found.recovery_points, topic_partition).unwrap_or(0),
         log_start_offset: found(&dir.found.log_start_offsets, topic_partition).unwrap_or(0),
+        cleaned_to: found(&dir.found.cleaner_offsets, topic_partition).unwrap_or(0),
         clean_shutdown: dir.was_clean,
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Context, Handler, Message};
@@ -15,9 +15,9 @@ use uuid::Uuid;
 use super::flush::FlushState;
 use super::handle::{Identity, PartitionHandle};
 use super::messages::{
-    Append, BecomeLeader, Close, Delete, DeleteRecords, Describe, DescribeProducers,
-    EpochEndOffset, Flush, ListOffset, ListSegmentOffsets, Maintain, Progress, Read, UpdateConfig,
-    WriteMarker,
+    Append, BecomeLeader, BeginCleaning, Close, Delete, DeleteRecords, Describe, DescribeProducers,
+    EndCleaning, EpochEndOffset, FindCleanable, Flush, ListOffset, ListSegmentOffsets, Maintain,
+    Progress, Read, ReplaceSegments, UpdateConfig, WriteMarker,
 };
 use super::replica::{LogBounds, Replica};
 use super::transactions::Transactions;
@@ -82,12 +82,15 @@ pub struct Partition {
 impl Partition {
     /// Opens the log, recovering it when it was not closed cleanly, and starts the actor on the current thread.
     pub(crate) fn open(opening: Opening) -> io::Result<PartitionHandle> {
+        let config_compacts = opening.config.cleanup_policy.compact;
         let identity = Arc::new(Identity {
             topic_partition: opening.topic_partition,
             topic_id: opening.topic_id,
             dir: opening.dir,
             thread: current_thread(),
             recovery_point: AtomicI64::new(0),
+            cleaned_to: AtomicI64::new(0),
+            compacted: AtomicBool::new(config_compacts),
         });
         let Opening {
             config,
@@ -221,6 +224,7 @@ impl Partition {
         let start = Start {
             recovery_point: self.recovery_point(),
             log_start_offset: self.replica.log_start_offset(),
+            cleaned_to: self.identity.cleaned_to.load(Ordering::Acquire),
             clean_shutdown: false,
         };
         let opened = catch_unwind(AssertUnwindSafe(|| {
@@ -262,6 +266,9 @@ fn open_log(
     identity
         .recovery_point
         .store(log.recovery_point(), Ordering::Release);
+    identity
+        .cleaned_to
+        .store(log.cleaned_to(), Ordering::Release);
     Ok(log)
 }
 
@@ -278,6 +285,11 @@ pub(super) fn log_config(config: &TopicConfig) -> LogConfig {
         file_delete_delay_ms: config.file_delete_delay_ms,
         preallocate: config.preallocate,
         cleanup_delete: config.cleanup_policy.delete,
+        cleanup_compact: config.cleanup_policy.compact,
+        delete_retention_ms: config.delete_retention_ms,
+        min_compaction_lag_ms: config.min_compaction_lag_ms,
+        max_compaction_lag_ms: config.max_compaction_lag_ms,
+        min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
     }
 }
 
@@ -323,6 +335,10 @@ handlers! {
     Describe => describe,
     Flush => flush,
     Maintain => maintain,
+    FindCleanable => find_cleanable,
+    BeginCleaning => begin_cleaning,
+    ReplaceSegments => replace_segments,
+    EndCleaning => end_cleaning,
     Close => close,
     Delete => delete,
 }

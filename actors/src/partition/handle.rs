@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use actix::dev::ToEnvelope;
 use actix::prelude::SendError;
@@ -29,6 +29,10 @@ pub(crate) struct Identity {
     pub(crate) thread: usize,
     /// Offset up to which everything is on disk for certain. Written by the actor, read for checkpoints.
     pub(crate) recovery_point: AtomicI64,
+    /// Offset up to which the log was compacted, 0 for never. Written by the actor, read for checkpoints.
+    pub(crate) cleaned_to: AtomicI64,
+    /// Whether the log is to be compacted. Written by the actor, read by cleaners.
+    pub(crate) compacted: AtomicBool,
 }
 
 /// Reaches one replica. Cheap to clone.
@@ -90,6 +94,21 @@ impl PartitionHandle {
     /// Returns the offset up to which everything is on disk for certain.
     pub fn recovery_point(&self) -> i64 {
         self.0.identity.recovery_point.load(Ordering::Acquire)
+    }
+
+    /// Returns the offset up to which the log was compacted; 0 for never.
+    pub fn cleaned_to(&self) -> i64 {
+        self.0.identity.cleaned_to.load(Ordering::Acquire)
+    }
+
+    /// Tells whether `cleanup.policy` has `compact`.
+    pub fn is_compacted(&self) -> bool {
+        self.0.identity.compacted.load(Ordering::Acquire)
+    }
+
+    /// Tells whether the replica is closed, deleted or gone.
+    pub fn is_closed(&self) -> bool {
+        !self.0.address.connected()
     }
 
     /// Hands a message over. Messages of one caller that awaits each call arrive in order.

@@ -12,6 +12,7 @@ use troupe_protocol::kafka::records::control::EndTxnMarker;
 
 use super::{Reply, Verification};
 use crate::config::TopicConfig;
+use crate::log::cleaner::{Cleanable, Job, Replacement};
 use crate::storage::FileSlice;
 
 /// Where a partition stands, published after every change.
@@ -305,6 +306,40 @@ pub struct Flush {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Maintain;
+
+/// Asks how much of the log there is to compact; nothing when it is not to be compacted.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FindCleanable {
+    /// The answer.
+    pub reply: Reply<Option<Cleanable>>,
+}
+
+/// Asks for the part of the log that is to be compacted.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct BeginCleaning {
+    /// The answer; nothing when there is none any more.
+    pub reply: Reply<Option<Job>>,
+}
+
+/// Puts a compacted segment in the place of its originals.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ReplaceSegments {
+    /// What is to be put where.
+    pub replacement: Box<Replacement>,
+    /// The answer: whether it was done. It was not when the originals changed meanwhile.
+    pub reply: Reply<bool>,
+}
+
+/// Ends a compaction.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct EndCleaning {
+    /// The offset below which everything is compacted.
+    pub cleaned_to: i64,
+}
 
 /// Flushes, closes the files and stops.
 #[derive(Message)]

@@ -5,6 +5,7 @@
 
 mod actor;
 mod append;
+mod cleaning;
 mod flush;
 mod handle;
 mod leader;

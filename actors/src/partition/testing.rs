@@ -75,6 +75,7 @@ pub(crate) fn open(
     let start = Start {
         recovery_point: 0,
         log_start_offset: 0,
+        cleaned_to: 0,
         clean_shutdown,
     };
     let surroundings = Surroundings {

@@ -48,6 +48,8 @@ impl Partition {
         if let Some(log) = &mut self.log {
             log.update_config(log_config(&self.config));
         }
+        let compacted = self.config.cleanup_policy.compact;
+        self.identity.compacted.store(compacted, Ordering::Release);
         self.settle();
         self.start_flush_timer(ctx);
     }
@@ -123,7 +125,7 @@ impl Partition {
 
     /// Removes files that were marked as deleted, after `file.delete.delay.ms`: a reader may have just been told of
     /// them. What is left at a stop is removed at the next start.
-    fn remove_later(&mut self, paths: Vec<PathBuf>, ctx: &mut Context<Self>) {
+    pub(super) fn remove_later(&mut self, paths: Vec<PathBuf>, ctx: &mut Context<Self>) {
         if paths.is_empty() {
             return;
         }

@@ -395,6 +395,11 @@ impl Storage for MemoryStorage {
     fn modified_ms(&self, path: &Path) -> io::Result<i64> {
         Ok(lock(&self.file(path)?.content).modified_ms)
     }
+
+    fn set_modified_ms(&self, path: &Path, modified_ms: i64) -> io::Result<()> {
+        lock(&self.file(path)?.content).modified_ms = modified_ms;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

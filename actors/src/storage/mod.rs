@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// A file system, reduced to what logs and checkpoints need.
 pub trait Storage: Send + Sync {
@@ -41,6 +42,9 @@ pub trait Storage: Send + Sync {
 
     /// Returns the time of a file's last change, in milliseconds since the Unix epoch.
     fn modified_ms(&self, path: &Path) -> io::Result<i64>;
+
+    /// Sets the time of a file's last change.
+    fn set_modified_ms(&self, path: &Path, modified_ms: i64) -> io::Result<()>;
 }
 
 /// One entry of a directory.
@@ -202,10 +206,13 @@ impl Storage for Disk {
 
     fn modified_ms(&self, path: &Path) -> io::Result<i64> {
         let modified = fs::metadata(path)?.modified()?;
-        let since = modified
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn set_modified_ms(&self, path: &Path, modified_ms: i64) -> io::Result<()> {
+        let since = Duration::from_millis(u64::try_from(modified_ms).unwrap_or(0));
+        File::open(path)?.set_modified(UNIX_EPOCH + since)
     }
 }
 

@@ -20,27 +20,27 @@ pub(super) const LOGS: &[ConfigKey] = keys! {
     /// Whether topics can be deleted.
     "delete.topic.enable" Boolean = "true", Check::Any, ReadOnly, Used;
     /// How long a log cleaner sleeps when there is nothing to clean.
-    "log.cleaner.backoff.ms" Long = "15000", Check::Min(0), ClusterWide, Ignored;
+    "log.cleaner.backoff.ms" Long = "15000", Check::Min(0), ClusterWide, Used;
     /// The memory for the keys of all log cleaners.
-    "log.cleaner.dedupe.buffer.size" Long = "134217728", Check::Any, ClusterWide, Ignored;
+    "log.cleaner.dedupe.buffer.size" Long = "134217728", Check::Any, ClusterWide, Used;
     /// How long tombstones stay in compacted topics.
-    "log.cleaner.delete.retention.ms" Long = "86400000", Check::Min(0), ClusterWide, Ignored;
+    "log.cleaner.delete.retention.ms" Long = "86400000", Check::Min(0), ClusterWide, Used;
     /// Whether topics with the policy compact are compacted.
-    "log.cleaner.enable" Boolean = "true", Check::Any, ReadOnly, Ignored;
+    "log.cleaner.enable" Boolean = "true", Check::Any, ReadOnly, Used;
     /// How full the log cleaner's key map may get.
-    "log.cleaner.io.buffer.load.factor" Double = "0.9", Check::Any, ClusterWide, Ignored;
+    "log.cleaner.io.buffer.load.factor" Double = "0.9", Check::Any, ClusterWide, Used;
     /// The memory for the log cleaners' input and output.
-    "log.cleaner.io.buffer.size" Int = "524288", Check::Min(0), ClusterWide, Ignored;
+    "log.cleaner.io.buffer.size" Int = "524288", Check::Min(0), ClusterWide, Used;
     /// How fast all log cleaners together may read and write.
-    "log.cleaner.io.max.bytes.per.second" Double = "1.7976931348623157E308", Check::Any, ClusterWide, Ignored;
+    "log.cleaner.io.max.bytes.per.second" Double = "1.7976931348623157E308", Check::Any, ClusterWide, Used;
     /// After how long at most a record of a compacted topic takes part in compaction.
-    "log.cleaner.max.compaction.lag.ms" Long = "9223372036854775807", Check::Min(1), ClusterWide, Ignored;
+    "log.cleaner.max.compaction.lag.ms" Long = "9223372036854775807", Check::Min(1), ClusterWide, Used;
     /// The share of a log that must be uncompacted before it is compacted.
-    "log.cleaner.min.cleanable.ratio" Double = "0.5", Check::Fraction(0.0, 1.0), ClusterWide, Ignored;
+    "log.cleaner.min.cleanable.ratio" Double = "0.5", Check::Fraction(0.0, 1.0), ClusterWide, Used;
     /// How long at least a record of a compacted topic stays as it is.
-    "log.cleaner.min.compaction.lag.ms" Long = "0", Check::Min(0), ClusterWide, Ignored;
+    "log.cleaner.min.compaction.lag.ms" Long = "0", Check::Min(0), ClusterWide, Used;
     /// How many threads compact logs.
-    "log.cleaner.threads" Int = "1", Check::Min(0), ClusterWide, Ignored;
+    "log.cleaner.threads" Int = "1", Check::Min(0), ClusterWide, Used;
     /// What happens to old records: delete, compact or both.
     "log.cleanup.policy" List = "delete", Check::OneOf(&["compact", "delete"]), ClusterWide, Used;
     /// Of Kafka 0.8: an older name of log.segment.delete.delay.ms.

@@ -20,7 +20,7 @@ pub(super) const TOPIC: &[ConfigKey] = keys! {
     "compression.zstd.level" Int = "3", Check::Between(-131_072, 22), ClusterWide, Used
         <- [("compression.zstd.level", 1)];
     /// How long tombstones stay in a compacted topic.
-    "delete.retention.ms" Long = "86400000", Check::Min(0), ClusterWide, Ignored
+    "delete.retention.ms" Long = "86400000", Check::Min(0), ClusterWide, Used
         <- [("log.cleaner.delete.retention.ms", 1)];
     /// How long a deleted segment stays on disk under another name.
     "file.delete.delay.ms" Long = "60000", Check::Min(0), ClusterWide, Used
@@ -49,7 +49,7 @@ pub(super) const TOPIC: &[ConfigKey] = keys! {
     "local.retention.ms" Long = "-2", Check::Min(-2), ClusterWide, Ignored
         <- [("log.local.retention.ms", 1)];
     /// After how long at most a record takes part in compaction.
-    "max.compaction.lag.ms" Long = "9223372036854775807", Check::Min(1), ClusterWide, Ignored
+    "max.compaction.lag.ms" Long = "9223372036854775807", Check::Min(1), ClusterWide, Used
         <- [("log.cleaner.max.compaction.lag.ms", 1)];
     /// The largest batch of records that is accepted.
     "max.message.bytes" Int = "1048588", Check::Min(0), ClusterWide, Used
@@ -74,10 +74,10 @@ pub(super) const TOPIC: &[ConfigKey] = keys! {
     "message.timestamp.type" String = "CreateTime", Check::OneOf(&["CreateTime", "LogAppendTime"]), ClusterWide, Used
         <- [("log.message.timestamp.type", 1)];
     /// The share of the log that must be uncompacted before it is compacted.
-    "min.cleanable.dirty.ratio" Double = "0.5", Check::Fraction(0.0, 1.0), ClusterWide, Ignored
+    "min.cleanable.dirty.ratio" Double = "0.5", Check::Fraction(0.0, 1.0), ClusterWide, Used
         <- [("log.cleaner.min.cleanable.ratio", 1)];
     /// How long at least a record stays as it is.
-    "min.compaction.lag.ms" Long = "0", Check::Min(0), ClusterWide, Ignored
+    "min.compaction.lag.ms" Long = "0", Check::Min(0), ClusterWide, Used
         <- [("log.cleaner.min.compaction.lag.ms", 1)];
     /// How many replicas must be in sync for a write with acks=all to be accepted.
     "min.insync.replicas" Int = "1", Check::Min(1), ClusterWide, Used

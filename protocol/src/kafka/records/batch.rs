@@ -110,6 +110,14 @@ impl Attributes {
     pub(crate) fn with_compression(self, compression: Compression) -> Self {
         Attributes((self.0 & !Self::COMPRESSION_MASK) | i16::from(compression.id()))
     }
+
+    pub(crate) fn with_delete_horizon(self) -> Self {
+        Attributes(self.0 | Self::DELETE_HORIZON)
+    }
+
+    pub(crate) fn without_delete_horizon(self) -> Self {
+        Attributes(self.0 & !Self::DELETE_HORIZON)
+    }
 }
 
 /// Says what is wrong with the bytes of a batch.
@@ -231,6 +239,13 @@ impl BatchHeader {
         } else {
             add_sequence(self.base_sequence, self.last_offset_delta)
         }
+    }
+
+    /// Returns the time in milliseconds since the epoch after which tombstones and markers may go (KIP-534).
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        self.attributes
+            .has_delete_horizon()
+            .then_some(self.base_timestamp)
     }
 
     /// Tells whether a producer id is set.

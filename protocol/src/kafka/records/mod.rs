@@ -5,6 +5,7 @@ pub mod builder;
 pub mod compress;
 pub mod control;
 pub mod record;
+pub mod retain;
 mod stream;
 pub mod validate;
 

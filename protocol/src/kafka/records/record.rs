@@ -116,6 +116,28 @@ impl<'a> RecordView<'a> {
     }
 }
 
+/// Writes a record again whose timestamp delta is `shift` larger; everything else stays byte for byte.
+pub(crate) fn put_shifted(
+    record: &[u8],
+    shift: i64,
+    out: &mut BytesMut,
+) -> Result<(), RecordError> {
+    let mut input = Slice::new(record);
+    input.varint()?;
+    let attributes = input.skip(1)?;
+    let delta = input.varlong()?.wrapping_add(shift);
+    let rest = input.rest();
+    // Ten bytes hold any varlong.
+    let mut head = BytesMut::with_capacity(11);
+    head.put_slice(attributes);
+    put_varlong(&mut head, delta);
+    let length = i32::try_from(head.len() + rest.len()).map_err(|_| RecordError::Length)?;
+    put_varint(out, length);
+    out.put_slice(&head);
+    out.put_slice(rest);
+    Ok(())
+}
+
 /// What validation must know of a record; its data has been walked over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RecordShape {
