@@ -62,7 +62,7 @@ enum Phase {
     /// Rewrites groups of segments.
     Rewriting {
         groups: VecDeque<Range<usize>>,
-        current: Option<Group>,
+        current: Option<Box<Group>>,
     },
 }
 
@@ -302,7 +302,7 @@ impl Source {
 }
 
 impl Group {
-    fn begin(job: &Job, sources: Range<usize>, buffer_bytes: usize) -> io::Result<Self> {
+    fn begin(job: &Job, sources: Range<usize>, buffer_bytes: usize) -> io::Result<Box<Self>> {
         let missing = || invalid("there are no segments to compact");
         let members = job.sources.get(sources.clone()).unwrap_or_default();
         let first = members.first().ok_or_else(missing)?;
@@ -310,12 +310,12 @@ impl Group {
             .iter()
             .rposition(|source| source.size > 0)
             .unwrap_or(0);
-        Ok(Self {
+        Ok(Box::new(Self {
             number: sources.start,
             last: sources.start + last,
             chunks: first.chunks(buffer_bytes),
             cleaned: CleanedSegment::create(job, first.base_offset, buffer_bytes)?,
             sources,
-        })
+        }))
     }
 }
