@@ -66,6 +66,13 @@ fn all_topics(cx: &RequestContext, operations: bool) -> Vec<MetadataResponseTopi
         .collect()
 }
 
+/// Returns the name of a topic that is not asked for by its id. One with an id may have an empty name besides (the
+/// consumers of Kafka 4 do so), which means nothing then.
+fn asked_name(asked: &MetadataRequestTopic) -> Option<&str> {
+    let name = asked.name.as_deref().map(|name| &**name);
+    name.filter(|_| asked.topic_id.is_nil())
+}
+
 /// Creates the asked topics that are missing; returns why one was not.
 async fn create_missing(
     cx: &RequestContext,
@@ -78,8 +85,7 @@ async fn create_missing(
     let image = cx.broker.image();
     let missing: BTreeSet<&str> = topics
         .iter()
-        .filter_map(|topic| topic.name.as_deref())
-        .map(|name| &**name)
+        .filter_map(asked_name)
         .filter(|name| image.topic(name).is_none() && topic_name_error(name).is_none())
         .collect();
     if !allowed || missing.is_empty() {
@@ -114,7 +120,7 @@ fn asked_topic(
     refused: &BTreeMap<String, ErrorCode>,
     operations: bool,
 ) -> MetadataResponseTopic {
-    let Some(name) = asked.name.as_deref().map(|name| &**name) else {
+    let Some(name) = asked_name(asked) else {
         return match image.topic_by_id(asked.topic_id) {
             Some(topic) => found(cx, image, topic, operations),
             None => missing(ErrorCode::UnknownTopicId).with_topic_id(asked.topic_id),

@@ -38,7 +38,7 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
             .build()
             .map_err(|error| match error {
                 regex::Error::CompiledTooBig(_) => "it is too large".to_owned(),
-                error => error.to_string(),
+                error => description(&error),
             })
     };
     check(&translated)?;
@@ -54,6 +54,13 @@ pub fn matching(pattern: &str, topics: &Topics) -> BTreeSet<Arc<str>> {
         }
         Err(_) => BTreeSet::new(),
     }
+}
+
+/// Returns what is wrong in one line: the crate draws a picture above it.
+fn description(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").to_owned()
 }
 
 /// Replaces `\Q…\E`, which quotes what is between.
@@ -113,5 +120,7 @@ mod tests {
         for wrong in ["[", "(", "a)(b", "*", r"\", "(?=a)", "x{1000}{1000}{1000}"] {
             assert!(compile(wrong).is_err(), "{wrong}");
         }
+        let reason = compile("[").expect_err("no expression");
+        assert_eq!(reason, "unclosed character class");
     }
 }
