@@ -3,6 +3,7 @@
 #![warn(clippy::too_many_lines)]
 
 mod cli;
+mod coordination;
 mod file_limit;
 mod port_holder;
 mod server;

@@ -1,14 +1,50 @@
 //! Finds which process listens on a port, through `/proc`.
 
+use std::error::Error;
 use std::fs::{read_dir, read_link, read_to_string};
+use std::io;
 
 use troupe_actors::storage::lock::describe_process;
 
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
+/// Tells which other process listens on which of the ports, if that is what the error comes from.
+pub(crate) fn holders(error: &(dyn Error + 'static), ports: &[u16]) -> String {
+    if !is_address_in_use(error) {
+        return String::new();
+    }
+    let own = format!("process {} ", std::process::id());
+    let holder = |port: &u16| {
+        Some((
+            *port,
+            port_holder(*port).filter(|holder| !holder.starts_with(&own))?,
+        ))
+    };
+    ports
+        .iter()
+        .filter_map(holder)
+        .map(|(port, holder)| format!("; port {port} is held by {holder}"))
+        .collect()
+}
+
+/// Returns whether an error comes from a port that is taken.
+fn is_address_in_use(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// Names the process that listens on a TCP port, where this user may know.
-pub(crate) fn port_holder(port: u16) -> Option<String> {
+fn port_holder(port: u16) -> Option<String> {
     let tables =
         ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| read_to_string(path).unwrap_or_default());
     let inode = tables

@@ -1,7 +1,5 @@
 //! Starts the broker, says so, and stops it when told to.
 
-use std::error::Error;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +16,7 @@ use troupe_actors::znode::CoordinationError;
 
 use crate::cli::output;
 use crate::file_limit;
-use crate::port_holder::port_holder;
+use crate::port_holder::holders;
 use crate::signals;
 
 /// What the command line says about the server.
@@ -81,11 +79,7 @@ async fn serve(config: BrokerConfig) -> Result<(), ServerError> {
     let mut broker = Broker::start(config, runtime, Arc::new(Disk))
         .await
         .map_err(|error| {
-            let holders = if is_address_in_use(&error) {
-                holders(&ports)
-            } else {
-                String::new()
-            };
+            let holders = holders(&error, &ports);
             ServerError::Start { error, holders }
         })?;
     announce(&broker, &data);
@@ -106,7 +100,7 @@ async fn serve(config: BrokerConfig) -> Result<(), ServerError> {
 }
 
 /// More threads than processors would only get into each other's way.
-fn threads(configured: usize) -> usize {
+pub(crate) fn threads(configured: usize) -> usize {
     configured
         .min(available_parallelism().map_or(configured, usize::from))
         .max(1)
@@ -114,10 +108,6 @@ fn threads(configured: usize) -> usize {
 
 /// Says where the broker is and what to do next.
 fn announce(broker: &Broker, data: &str) {
-    let address = |address: &SocketAddr| match address.ip() {
-        ip if ip.is_unspecified() => format!("localhost:{}", address.port()),
-        _ => address.to_string(),
-    };
     for (_, listener) in &broker.listeners {
         output::line(format_args!("Kafka protocol on {}", address(listener)));
     }
@@ -132,6 +122,14 @@ fn announce(broker: &Broker, data: &str) {
     output::line(format_args!(
         "Data in {data}. Next: troupe topics --create --topic demo --bootstrap-server {bootstrap}"
     ));
+}
+
+/// Writes where clients connect as they would.
+pub(crate) fn address(address: &SocketAddr) -> String {
+    match address.ip() {
+        ip if ip.is_unspecified() => format!("localhost:{}", address.port()),
+        _ => address.to_string(),
+    }
 }
 
 fn data_directories(config: &BrokerConfig) -> String {
@@ -155,37 +153,6 @@ fn wanted_ports(config: &BrokerConfig) -> Vec<u16> {
         .map(|listener| listener.port)
         .chain(embedded)
         .filter(|port| *port != 0)
-        .collect()
-}
-
-/// Returns whether an error comes from a port that is taken.
-fn is_address_in_use(error: &StartError) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse)
-        {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// Tells which other process listens on which of the ports.
-fn holders(ports: &[u16]) -> String {
-    let own = format!("process {} ", std::process::id());
-    let holder = |port: &u16| {
-        Some((
-            *port,
-            port_holder(*port).filter(|holder| !holder.starts_with(&own))?,
-        ))
-    };
-    ports
-        .iter()
-        .filter_map(holder)
-        .map(|(port, holder)| format!("; port {port} is held by {holder}"))
         .collect()
 }
 

@@ -56,7 +56,7 @@ fn is_the_default_command() {
     ]);
     let process = Process::spawn("troupe", command);
     process
-        .wait_for(|stdout, _| announced_ports(stdout))
+        .wait_for(|stdout, _| announced_ports(stdout, true))
         .unwrap();
     assert!(process.terminate().status.success());
 }
@@ -85,7 +85,7 @@ fn reads_a_properties_file_and_overrides() {
     command.current_dir(directory.path());
     let process = Process::spawn("troupe", command);
     let (port, _) = process
-        .wait_for(|stdout, _| announced_ports(stdout))
+        .wait_for(|stdout, _| announced_ports(stdout, true))
         .unwrap();
     let warning = process
         .wait_for(|_, stderr| {

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use troupe_actors::config::{ConfigKey, Effect, table};
+use troupe_actors::config::{ConfigKey, Effect, table, zookeeper};
 
 const INTRODUCTION: &str = "\
 # Configuration
@@ -36,8 +36,16 @@ fn page() -> String {
         broker.iter().copied().filter(used),
     );
     section(&mut page, "Topic keys", topic.iter().copied().filter(used));
+    let zookeeper: Vec<_> = zookeeper::keys().collect();
+    section(
+        &mut page,
+        "Keys of zookeeper.properties, for `troupe zookeeper`",
+        zookeeper.iter().copied().filter(used),
+    );
     names(&mut page, "Broker keys without effect", &broker);
     names(&mut page, "Topic keys without effect", &topic);
+    let title = "Keys of zookeeper.properties without effect";
+    names(&mut page, title, &zookeeper);
     page
 }
 

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::coordination::{self, ZookeeperOptions};
 use crate::server::{self, ServerOptions};
 use logging::LogFormat;
 
@@ -50,6 +51,8 @@ First steps, in three terminals:
 enum Command {
     /// Run a broker, with its coordination service unless zookeeper.connect names another.
     Server(ServerCommand),
+    /// Run the coordination service alone (zookeeper-server-start).
+    Zookeeper(ZookeeperCommand),
     /// Create, list, describe, change and delete topics (kafka-topics).
     Topics(topics::TopicsCommand),
     /// List, describe, delete and reset consumer groups (kafka-consumer-groups).
@@ -70,6 +73,31 @@ struct ServerCommand {
     file: Option<PathBuf>,
     #[command(flatten)]
     flags: ServerFlags,
+}
+
+#[derive(Debug, Args)]
+struct ZookeeperCommand {
+    /// A zookeeper.properties file, as Kafka and ZooKeeper have them.
+    file: Option<PathBuf>,
+    /// The directory of the tree, dataDir [default: ./troupe-data/zookeeper].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Set any key of zookeeper.properties; can be repeated.
+    #[arg(long = "override", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+impl ZookeeperCommand {
+    fn options(self) -> ZookeeperOptions {
+        let data = self.data.map(|data| format!("dataDir={}", data.display()));
+        ZookeeperOptions {
+            file: self.file,
+            overrides: data.into_iter().chain(self.overrides).collect(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +157,10 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command {
         None => run_server(cli.server, None),
         Some(Command::Server(command)) => run_server(command.flags, command.file),
+        Some(Command::Zookeeper(command)) => {
+            logging::start_for_server(command.log_format);
+            coordination::run(&command.options())
+        }
         Some(Command::Topics(command)) => run_tool(|| topics::run(&command)),
         Some(Command::ConsumerGroups(command)) => run_tool(|| groups::run(&command)),
         Some(Command::Transactions(command)) => run_tool(|| transactions::run(&command)),

@@ -265,7 +265,9 @@ impl Server {
             command.arg("--override").arg(format!("{key}={value}"));
         }
         let process = Process::spawn("troupe", command);
-        (self.port, self.zookeeper_port) = process.wait_for(|stdout, _| announced_ports(stdout))?;
+        let embedded = !self.properties.contains_key("zookeeper.connect");
+        (self.port, self.zookeeper_port) =
+            process.wait_for(|stdout, _| announced_ports(stdout, embedded))?;
         self.process = Some(process);
         Ok(())
     }
@@ -374,14 +376,16 @@ pub fn troupe() -> Command {
     Command::new(env!("CARGO_BIN_EXE_troupe"))
 }
 
-/// Reads the ports of the Kafka and ZooKeeper listeners off the lines that the server prints when it is ready.
-pub fn announced_ports(stdout: &str) -> Option<(u16, u16)> {
+/// Reads the ports of the Kafka and ZooKeeper listeners off the lines that the server prints when it is ready. A server
+/// that does not embed its ZooKeeper has 0 for the second.
+pub fn announced_ports(stdout: &str, embedded: bool) -> Option<(u16, u16)> {
     // A line without its end may lack the last digits of the port.
     let whole = &stdout[..=stdout.rfind('\n')?];
-    Some((
-        announced_port(whole, "kafka protocol")?,
-        announced_port(whole, "zookeeper protocol")?,
-    ))
+    let port = announced_port(whole, "kafka protocol")?;
+    Some(match embedded {
+        true => (port, announced_port(whole, "zookeeper protocol")?),
+        false => (port, 0),
+    })
 }
 
 fn announced_port(stdout: &str, label: &str) -> Option<u16> {

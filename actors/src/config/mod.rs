@@ -13,6 +13,7 @@ pub mod table;
 mod topic;
 mod typed;
 mod values;
+pub mod zookeeper;
 
 pub use broker::{BrokerConfig, ZookeeperConnect};
 pub use key::{Check, ConfigKey, Effect, Kind, Synonym, Update, list};

@@ -370,7 +370,9 @@ impl Handler<FourLetterWord> for Znode {
 
     fn handle(&mut self, FourLetterWord(word): FourLetterWord, _: &mut Self::Context) -> String {
         match word {
-            Word::Srst | Word::Crst => self.statistics = Statistics::default(),
+            Word::Srst | Word::Crst if self.settings.allows(word) => {
+                self.statistics = Statistics::default()
+            }
             _ if self.failure.is_none() => return four_letter::NOT_SERVING.into(),
             _ => {}
         }

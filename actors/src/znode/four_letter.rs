@@ -25,6 +25,22 @@ pub struct Settings {
     pub tick_time_ms: i32,
     /// Connections per address, 0 for any number.
     pub max_client_cnxns: usize,
+    /// The words that are answered; all without a list.
+    pub four_letter_words: Option<Vec<String>>,
+}
+
+impl Settings {
+    /// Returns whether a word is answered.
+    pub(super) fn allows(&self, word: Word) -> bool {
+        let name = name(word);
+        self.four_letter_words
+            .as_ref()
+            .is_none_or(|words| words.contains(&name))
+    }
+}
+
+fn name(word: Word) -> String {
+    format!("{word:?}").to_ascii_lowercase()
 }
 
 /// Answers a word.
@@ -34,6 +50,10 @@ pub fn answer(
     statistics: &Statistics,
     settings: &Settings,
 ) -> String {
+    if !settings.allows(word) {
+        let name = name(word);
+        return format!("{name} is not executed because it is not in the whitelist.\n");
+    }
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = match word {

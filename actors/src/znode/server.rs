@@ -40,6 +40,8 @@ pub struct ZnodeConfig {
     pub max_client_cnxns: usize,
     /// `jute.maxbuffer`: the longest request, in bytes.
     pub max_frame: usize,
+    /// `4lw.commands.whitelist`: the four-letter words that are answered; all without a list.
+    pub four_letter_words: Option<Vec<String>>,
 }
 
 impl ZnodeConfig {
@@ -54,7 +56,14 @@ impl ZnodeConfig {
             max_session_timeout_ms: None,
             max_client_cnxns: 0,
             max_frame: DEFAULT_MAX_FRAME,
+            four_letter_words: None,
         }
+    }
+
+    /// Returns the shortest and the longest session time-out that are granted, in milliseconds.
+    pub fn session_timeouts_ms(&self) -> (i32, i32) {
+        let range = self.timeouts();
+        (range.min_ms, range.max_ms)
     }
 
     fn timeouts(&self) -> TimeoutRange {
@@ -142,6 +151,7 @@ impl Coordination {
             data_dir: config.data_dir.clone(),
             tick_time_ms: config.tick_time_ms,
             max_client_cnxns: config.max_client_cnxns,
+            four_letter_words: config.four_letter_words.clone(),
         };
         let (failed, failure) = oneshot::channel();
         let addr = Znode::new(service, store, runtime.clock.clone(), settings, failed).start();
