@@ -366,4 +366,61 @@ mod tests {
         assert_eq!((group.generation(), group.state().name()), (3, "Empty"));
         assert!(!entry.offsets.is_empty());
     }
+
+    fn consumer_record(record: consumer_records::Record) -> (Bytes, Option<Bytes>) {
+        record.encode("g").unwrap()
+    }
+
+    fn finish(records: &[(Bytes, Option<Bytes>)]) -> (BTreeMap<Arc<str>, Entry>, u64) {
+        let mut loader = Loader::default();
+        loader.take(&batch(BatchBuilder::new(), records));
+        let skipped = loader.skipped();
+        (loader.finish(&config().consumer, NOW), skipped)
+    }
+
+    #[test]
+    fn a_consumer_group_comes_back_with_its_offsets() {
+        let mut corrupt = consumer_record(consumer_records::Record::TargetEpoch(Some(9)));
+        corrupt.1 = Some(Bytes::from_static(b"\0\0\0"));
+        let records = [
+            consumer_record(consumer_records::Record::Epoch(Some(4))),
+            corrupt,
+            offset("t", 1),
+        ];
+        let (mut groups, skipped) = finish(&records);
+        assert_eq!(skipped, 1);
+        let entry = groups.get_mut("g").unwrap();
+        assert!(!entry.offsets.is_empty());
+        let group = entry.consumer().unwrap();
+        assert_eq!((group.epoch(), group.target_epoch()), (4, 0));
+    }
+
+    #[test]
+    fn a_group_is_of_the_kind_that_was_stored_last() {
+        let value = GroupValue {
+            protocol_type: "consumer".to_owned(),
+            generation: 3,
+            protocol: None,
+            leader: None,
+            state_since_ms: 5,
+            members: Vec::new(),
+        };
+        let classic = (group_key("g").unwrap(), Some(group_value(&value).unwrap()));
+        let consumer = consumer_record(consumer_records::Record::Epoch(Some(4)));
+        let gone = consumer_record(consumer_records::Record::Epoch(None));
+        let is_consumer = |records: &[(Bytes, Option<Bytes>)]| {
+            let (mut groups, _) = finish(records);
+            groups.get_mut("g").map(|entry| entry.consumer().is_some())
+        };
+        let upgraded = [classic.clone(), consumer.clone()];
+        assert_eq!(is_consumer(&upgraded), Some(true));
+        let downgraded = [consumer.clone(), classic.clone()];
+        assert_eq!(is_consumer(&downgraded), Some(false));
+        assert_eq!(
+            is_consumer(&[consumer, gone.clone(), classic, gone]),
+            Some(false)
+        );
+        let deleted = consumer_record(consumer_records::Record::Epoch(None));
+        assert_eq!(is_consumer(&[deleted]), None);
+    }
 }

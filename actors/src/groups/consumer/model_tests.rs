@@ -318,11 +318,27 @@ impl Model {
         assert!(group.target_epoch() <= group.epoch());
     }
 
+    /// Tells whether everyone is there and has what it is to have.
+    fn is_settled(&self) -> bool {
+        let group = &self.driver.group;
+        let has_all = |client: &Client| {
+            let target = group.target(&client.id());
+            target.is_some_and(|target| *target == client.owned)
+        };
+        group.seen_topics == Some(self.driver.topics.version())
+            && group.state_name() == "Stable"
+            && group.members().count() == CLIENTS
+            && self.clients.iter().all(has_all)
+    }
+
     /// Lets everyone go on undisturbed, and demands that all is assigned then, evenly.
     fn finish(&mut self) {
         self.replace_topic(0, 7);
         self.replace_topic(1, 3);
         for _ in 0..200 {
+            if self.is_settled() {
+                break;
+            }
             for number in 0..CLIENTS {
                 self.step(number, Fate::Arrives);
                 self.check();
