@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use support::clients::{create_topic, read_to_end};
+use support::clients::{create_topic, read_to_end, text_of};
 use support::java::{Kafka, Release};
 use support::process::HANG_GUARD;
 use support::server::Server;
@@ -95,7 +95,7 @@ fn interleave(server: &Server) -> [Transactional; 2] {
 
 fn values(server: &Server, isolation: (&str, &str)) -> Vec<String> {
     let messages = read_to_end(server, "t", 0, &[isolation]);
-    messages.into_iter().map(|(_, value)| value).collect()
+    messages.iter().map(text_of).collect()
 }
 
 #[test]

@@ -17,7 +17,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use support::clients::{Producer, create_topics, read_to_end};
+use support::clients::{Producer, create_topics, read_to_end, text_of};
+use support::java::{Kafka, Release};
 use support::process::{HANG_GUARD, Process};
 use support::server::Server;
 
@@ -63,6 +64,8 @@ fn copy(bootstrap: &str, partition: i32) -> Result<(), KafkaError> {
     let mut common = ClientConfig::new();
     common.set("bootstrap.servers", bootstrap);
     common.set("reconnect.backoff.max.ms", "100");
+    // A transaction often begins before the broker has completed the one before, and is then tried again.
+    common.set("retry.backoff.ms", "10");
     let producer: BaseProducer = common
         .clone()
         .set("transactional.id", format!("copier-{partition}"))
@@ -159,13 +162,18 @@ impl Input {
     #[track_caller]
     fn check(&self, server: &Server) {
         for partition in 0..PARTITIONS {
-            let committed = [("isolation.level", "read_committed")];
-            let output = read_to_end(server, "output", partition, &committed);
-            let output: Vec<String> = output.into_iter().map(|(_, value)| value).collect();
-            let numbers = (0..self.sent).filter(|number| number % PARTITIONS == partition);
-            let expected: Vec<String> = numbers.map(|number| number.to_string()).collect();
-            assert_eq!(output, expected, "partition {partition}");
+            self.check_partition(server, partition);
         }
+    }
+
+    #[track_caller]
+    fn check_partition(&self, server: &Server, partition: i32) {
+        let committed = [("isolation.level", "read_committed")];
+        let output = read_to_end(server, "output", partition, &committed);
+        let output: Vec<String> = output.iter().map(text_of).collect();
+        let numbers = (0..self.sent).filter(|number| number % PARTITIONS == partition);
+        let expected: Vec<String> = numbers.map(|number| number.to_string()).collect();
+        assert_eq!(output, expected, "partition {partition}");
     }
 }
 
@@ -175,7 +183,8 @@ fn copiers_are_killed(kills: usize) {
     let mut input = Input::new(&server);
     let mut killed = 0;
     while killed < kills {
-        input.add(random.random_range(100..300));
+        // No more than the copiers get done before they are killed, so that the last ones have little left to do.
+        input.add(random.random_range(20..80));
         let copiers: Vec<Process> = (0..PARTITIONS)
             .map(|partition| start_copier(&server, partition))
             .collect();
@@ -193,6 +202,57 @@ fn copiers_are_killed(kills: usize) {
         start_copier(&server, partition).finish().succeeded();
     }
     input.check(&server);
+}
+
+/// Kafka's own copier, that of its system tests, which also aborts transactions at random.
+fn start_java_copier(kafka: &Kafka, server: &Server, count: i32) -> Process {
+    let mut command = kafka.command("org.apache.kafka.tools.TransactionalMessageCopier");
+    let places = ["--input-topic", "input", "--input-partition", "0"];
+    let group = ["--output-topic", "output", "--consumer-group", "copiers"];
+    let sizes = ["--transaction-size", "10", "--enable-random-aborts"];
+    command
+        .args(places)
+        .args(group)
+        .args(sizes)
+        .args([
+            "--transactional-id",
+            "java",
+            "--transaction-timeout",
+            "3000",
+        ])
+        .args(["--max-messages", &count.to_string()])
+        .args(["--broker-list", &server.bootstrap()]);
+    Process::spawn("TransactionalMessageCopier", command)
+}
+
+/// Kills a copier of Java twice, and lets one of another release go on.
+fn javas_copiers_are_killed(releases: [Release; 3]) {
+    let found = releases.map(Kafka::find);
+    let [Some(first), Some(second), Some(last)] = found else {
+        return;
+    };
+    // The copier asks for the committed offset before it ends what an earlier one left open: it waits for the time-out.
+    let server = Server::with()
+        .set(
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+            500,
+        )
+        .start();
+    let mut input = Input::new(&server);
+    input.add(1_000);
+    for kafka in [first, second] {
+        let copier = start_java_copier(&kafka, &server, input.sent / PARTITIONS);
+        // It tells its progress with each transaction that it committed.
+        let progress = copier.wait_for(|stdout, _| {
+            let commits = stdout.matches("\"stage\":\"ProcessLoop\"").count();
+            (commits > 5).then_some(())
+        });
+        progress.unwrap_or_else(|said| panic!("{said}"));
+        copier.kill();
+    }
+    let copier = start_java_copier(&last, &server, input.sent / PARTITIONS);
+    copier.finish().succeeded();
+    input.check_partition(&server, 0);
 }
 
 fn the_broker_is_killed(kills: usize) {
@@ -236,6 +296,14 @@ fn the_broker_is_killed(kills: usize) {
 #[test]
 fn each_record_is_copied_once_though_copiers_are_killed() {
     copiers_are_killed(5);
+}
+
+#[test]
+fn each_record_is_copied_once_though_javas_copiers_are_killed() {
+    // The older protocol, the newer one of Kafka 4, and both by turns.
+    javas_copiers_are_killed([Release::V3_9; 3]);
+    javas_copiers_are_killed([Release::V4_1; 3]);
+    javas_copiers_are_killed([Release::V3_9, Release::V4_1, Release::V3_9]);
 }
 
 #[test]

@@ -187,7 +187,7 @@ pub fn read_whole(
     read(&consumer, usize::try_from(high - low).unwrap())
 }
 
-/// Reads one partition from its first record until the broker has no more for this consumer: offsets and values.
+/// Reads one partition from its first record until the broker has no more for this consumer.
 ///
 /// Unlike [`read_whole`] it needs no count, which the markers of transactions make unknowable.
 #[track_caller]
@@ -196,7 +196,7 @@ pub fn read_to_end(
     topic: &str,
     partition: i32,
     settings: &[(&str, &str)],
-) -> Vec<(i64, String)> {
+) -> Vec<OwnedMessage> {
     let settings = [settings, &[("enable.partition.eof", "true")]].concat();
     let consumer = consumer(server, &settings);
     assign_from_beginning(&consumer, &[(topic, partition)]);
@@ -204,10 +204,7 @@ pub fn read_to_end(
     let mut messages = Vec::new();
     loop {
         match consumer.poll(Duration::from_millis(500)) {
-            Some(Ok(message)) => {
-                let value = message.payload().expect("a value").to_vec();
-                messages.push((message.offset(), String::from_utf8(value).unwrap()));
-            }
+            Some(Ok(message)) => messages.push(message.detach()),
             Some(Err(KafkaError::PartitionEOF(_))) => return messages,
             // Transient by librdkafka's own account: it goes on by itself.
             Some(Err(KafkaError::MessageConsumption(
@@ -218,6 +215,11 @@ pub fn read_to_end(
         }
         assert!(Instant::now() < deadline, "no end after {}", messages.len());
     }
+}
+
+/// The value of a message, as text.
+pub fn text_of(message: &OwnedMessage) -> String {
+    String::from_utf8(message.payload().expect("a value").to_vec()).unwrap()
 }
 
 /// Creates a topic with one replica and waits until its partitions have a leader.
