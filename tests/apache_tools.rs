@@ -19,14 +19,14 @@ const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
 fn console_producer(kafka: &Kafka) -> &'static str {
     match kafka.release {
         Release::V3_9 => "kafka.tools.ConsoleProducer",
-        Release::V4_1 => "org.apache.kafka.tools.ConsoleProducer",
+        Release::V4_1 | Release::Newest => "org.apache.kafka.tools.ConsoleProducer",
     }
 }
 
 fn broker_api_versions(kafka: &Kafka) -> &'static str {
     match kafka.release {
         Release::V3_9 => "kafka.admin.BrokerApiVersionsCommand",
-        Release::V4_1 => "org.apache.kafka.tools.BrokerApiVersionsCommand",
+        Release::V4_1 | Release::Newest => "org.apache.kafka.tools.BrokerApiVersionsCommand",
     }
 }
 

@@ -282,7 +282,7 @@ fn both_tools_say_the_same(release: Release) {
             same(&verbose, without_topics);
             same(&[&to_one[..], &["--dry-run"]].concat(), words);
         }
-        Release::V4_1 => resetting_and_deleting_is_the_same(&kafka, &server),
+        Release::V4_1 | Release::Newest => resetting_and_deleting_is_the_same(&kafka, &server),
     }
     wrong_flags_are_refused_alike(&kafka, &server);
     each_tool_reads_the_plan_of_the_other(&kafka, &server);

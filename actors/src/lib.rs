@@ -14,6 +14,7 @@ pub mod log_manager;
 pub mod metadata;
 pub mod partition;
 pub mod runtime;
+pub mod share;
 pub mod storage;
 pub mod transactions;
 pub mod uuid_text;

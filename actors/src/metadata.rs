@@ -25,6 +25,8 @@ pub struct MetadataImage {
     pub brokers: BTreeMap<BrokerId, Arc<BrokerNode>>,
     topics: BTreeMap<Arc<str>, Arc<TopicImage>>,
     names: BTreeMap<Uuid, Arc<str>>,
+    /// What somebody set for groups, by group id.
+    groups: BTreeMap<Arc<str>, Arc<BTreeMap<String, String>>>,
 }
 
 impl MetadataImage {
@@ -62,6 +64,25 @@ impl MetadataImage {
         self.remove_topic(&topic.name.clone());
         self.names.insert(topic.id, Arc::clone(&topic.name));
         self.topics.insert(Arc::clone(&topic.name), topic);
+    }
+
+    /// Returns what somebody set for a group.
+    pub fn group_overrides(&self, group: &str) -> Option<&BTreeMap<String, String>> {
+        self.groups.get(group).map(|overrides| &**overrides)
+    }
+
+    /// Lists the groups for which somebody set something.
+    pub fn configured_groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.keys().map(|group| &**group)
+    }
+
+    /// Sets what counts for a group.
+    pub fn put_group_overrides(&mut self, group: &str, overrides: BTreeMap<String, String>) {
+        if overrides.is_empty() {
+            self.groups.remove(group);
+        } else {
+            self.groups.insert(group.into(), Arc::new(overrides));
+        }
     }
 
     /// Forgets a topic.

@@ -21,7 +21,7 @@ for `_`, `___` for `-`; `TROUPE_DATA_DIR` stands for `troupe.data.dir`.
 A key that Kafka knows and that has no effect here is accepted, and named once at the start of the broker. A key that
 nobody knows is warned about with its place. A bad value stops the start with place, value and what was expected.
 
-Topic keys can be set for each topic; where one is not, the broker keys named with it count.
+Topic keys can be set for each topic; where one is not, the broker keys named with it count. So it is with group keys.
 ";
 
 fn page() -> String {
@@ -36,6 +36,7 @@ fn page() -> String {
         broker.iter().copied().filter(used),
     );
     section(&mut page, "Topic keys", topic.iter().copied().filter(used));
+    section(&mut page, "Group keys", table::group_keys());
     let zookeeper: Vec<_> = zookeeper::keys().collect();
     section(
         &mut page,

@@ -11,6 +11,8 @@ use super::skip::skip;
 pub enum Release {
     V3_9,
     V4_1,
+    /// The newest clients, without broker and tools.
+    Newest,
 }
 
 impl Release {
@@ -18,6 +20,7 @@ impl Release {
         match self {
             Release::V3_9 => "kafka-3.9",
             Release::V4_1 => "kafka-4.1",
+            Release::Newest => "clients-4.4",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Requests for raw sockets, one topic and partition at a time.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -7,11 +9,12 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, FetchRequest, FetchResponse, ListOffsetsRequest, ProduceRequest,
-    ProduceResponse, TopicName,
+    BrokerId, CreateTopicsRequest, FetchRequest, FetchResponse, FindCoordinatorRequest,
+    ListOffsetsRequest, ProduceRequest, ProduceResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::process::HANG_GUARD;
 use super::wire::Wire;
 
 /// The versions of the two hot requests that raw tests use unless the version is what they test: both flexible, and
@@ -112,4 +115,14 @@ fn list_offset(
     let answer = &response.topics[0].partitions[0];
     assert_eq!(answer.error_code, 0, "ListOffsets");
     answer.offset
+}
+
+/// Asks for the coordinator of a group until it is there: the topic that groups are kept in is made by this.
+pub fn find_group_coordinator(wire: &mut Wire, group: &str) {
+    let request = FindCoordinatorRequest::default()
+        .with_coordinator_keys(vec![StrBytes::from_string(group.to_owned())]);
+    let deadline = Instant::now() + HANG_GUARD;
+    while wire.call(4, &request).coordinators[0].error_code != 0 {
+        assert!(Instant::now() < deadline, "there is no coordinator");
+    }
 }

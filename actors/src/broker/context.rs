@@ -11,6 +11,7 @@ use crate::groups::GroupCoordinators;
 use crate::log_manager::LogManagerHandle;
 use crate::metadata::{BrokerId, MetadataImage};
 use crate::runtime::Runtime;
+use crate::share::ShareGroups;
 use crate::transactions::TransactionCoordinators;
 
 /// A broker, as its handlers see it.
@@ -35,6 +36,8 @@ pub struct BrokerContext {
     pub groups: GroupCoordinators,
     /// The transactional ids that this broker coordinates.
     pub transactions: TransactionCoordinators,
+    /// The share partitions that this broker leads.
+    pub share: ShareGroups,
 }
 
 impl BrokerContext {

@@ -31,6 +31,7 @@ use crate::groups::GroupCoordinators;
 use crate::log_manager::{LogManager, LogManagerHandle, OpenError};
 use crate::metadata::{BrokerId, BrokerNode, MetadataImage};
 use crate::runtime::Runtime;
+use crate::share::ShareGroups;
 use crate::storage::Storage;
 use crate::transactions::{Markers, TransactionCoordinators};
 use crate::znode::{self, Coordination, ZnodeConfig};
@@ -93,6 +94,7 @@ pub struct Broker {
     gateway: Gateway,
     groups: GroupCoordinators,
     transactions: TransactionCoordinators,
+    share: ShareGroups,
     logs: LogManagerHandle,
     controller: ControllerHandle,
     session: Session,
@@ -145,6 +147,7 @@ impl Broker {
         let producer_ids = ProducerIds::new(controller.clone());
         let id = identity.broker_id;
         let groups = GroupCoordinators::start(id, &config, &runtime, image.clone());
+        let share = ShareGroups::start(id, &config, &runtime, image.clone());
         let markers = Markers::new(id, image.clone(), groups.clone());
         let transactions =
             TransactionCoordinators::start(&config, &runtime, markers, producer_ids.clone());
@@ -152,6 +155,7 @@ impl Broker {
             broker_id: identity.broker_id,
             config,
             groups: groups.clone(),
+            share: share.clone(),
             current_config,
             metadata: image,
             producer_ids,
@@ -160,15 +164,15 @@ impl Broker {
             logs: logs.clone(),
             runtime,
         };
-        let listeners = addresses(&bound);
         Ok(Self {
             id: identity.broker_id,
             cluster_id: identity.cluster_id,
-            listeners,
+            listeners: addresses(&bound),
             zookeeper_port: embedded.as_ref().map(Coordination::port),
             gateway: Gateway::start(Arc::new(context), bound),
             groups,
             transactions,
+            share,
             logs,
             controller,
             session,
@@ -190,6 +194,7 @@ impl Broker {
         // A member that waits for others would hold its connection open.
         self.transactions.stop().await;
         self.groups.stop().await;
+        self.share.stop().await;
         self.gateway.stop(STOP_GRACE).await;
         self.logs.shutdown().await;
         self.session.end(self.controller).await;

@@ -19,6 +19,8 @@ pub enum ConfigSource {
     StaticBroker = 4,
     /// The table.
     Default = 5,
+    /// An override of the group.
+    DynamicGroup = 8,
 }
 
 impl ConfigSource {
@@ -89,6 +91,27 @@ pub fn topic(overrides: &BTreeMap<String, String>, broker: &BrokerConfig) -> Vec
                 .flat_map(|(name, _)| broker_layers(name, &broker.values));
             let synonyms = own.into_iter().chain(inherited).collect();
             described(key, key.name, resolved.text(key.name), false, synonyms)
+        })
+        .collect()
+}
+
+/// Describes a group: every group key, by name.
+pub fn group(overrides: &BTreeMap<String, String>, broker: &BrokerConfig) -> Vec<Described> {
+    table::group_keys()
+        .map(|key| {
+            let own = overrides.get(key.name).map(|value| DescribedSynonym {
+                name: key.name.to_owned(),
+                value: Some(value.clone()),
+                source: ConfigSource::DynamicGroup,
+            });
+            let inherited = key
+                .synonyms
+                .iter()
+                .flat_map(|(name, _)| broker_layers(name, &broker.values));
+            let synonyms: Vec<_> = own.into_iter().chain(inherited).collect();
+            let value = synonyms.first().map(|synonym| synonym.value.clone());
+            let value = value.unwrap_or_else(|| key.default.map(str::to_owned));
+            described(key, key.name, value, false, synonyms)
         })
         .collect()
 }

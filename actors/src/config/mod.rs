@@ -6,6 +6,7 @@
 
 mod broker;
 pub mod describe;
+mod group;
 mod key;
 mod listeners;
 pub mod properties;
@@ -16,6 +17,7 @@ mod values;
 pub mod zookeeper;
 
 pub use broker::{BrokerConfig, ZookeeperConnect};
+pub use group::GroupSettings;
 pub use key::{Check, ConfigKey, Effect, Kind, Synonym, Update, list};
 pub use listeners::{Listener, SecurityProtocol};
 pub use topic::{CleanupPolicy, CompressionType, TimestampType, TopicConfig};

@@ -81,6 +81,7 @@ impl Cluster {
             image.controller_id = node.id;
             image.brokers = BTreeMap::from([(node.id, node)]);
         });
+        self.read_groups().await?;
         self.finish_deletions().await?;
         let names = self.coordination.children(paths::TOPICS).await?;
         let topics = self.read_topics(&names).await?;

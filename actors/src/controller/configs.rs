@@ -7,7 +7,7 @@ use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::cluster::Cluster;
 use super::topics::AdminError;
-use crate::config::{InvalidConfig, Kind, TopicConfig, list, table};
+use crate::config::{GroupSettings, InvalidConfig, Kind, TopicConfig, list, table};
 use crate::coordination::schema::{ConfigChange, ConfigOverrides, to_json};
 use crate::coordination::{CoordinationError, paths};
 
@@ -18,6 +18,8 @@ pub enum ConfigResource {
     Topic(String),
     /// One broker, or with an empty name all of them.
     Broker(String),
+    /// A group.
+    Group(String),
 }
 
 impl ConfigResource {
@@ -25,6 +27,7 @@ impl ConfigResource {
         match self {
             Self::Topic(name) => paths::config("topics", name),
             Self::Broker(name) => paths::config("brokers", entity(name)),
+            Self::Group(name) => paths::config("groups", &paths::sanitized(name)),
         }
     }
 
@@ -32,6 +35,7 @@ impl ConfigResource {
         match self {
             Self::Topic(name) => format!("topics/{name}"),
             Self::Broker(name) => format!("brokers/{}", entity(name)),
+            Self::Group(name) => format!("groups/{}", paths::sanitized(name)),
         }
     }
 }
@@ -161,6 +165,10 @@ impl Cluster {
                 self.alter_brokers(resource, alteration, validate_only)
                     .await
             }
+            ConfigResource::Group(name) => {
+                self.alter_group(resource, name, alteration, validate_only)
+                    .await
+            }
         }
     }
 
@@ -188,6 +196,49 @@ impl Cluster {
         }
         self.store(resource, overrides).await?;
         Ok(self.refresh_topic(name).await?)
+    }
+
+    async fn alter_group(
+        &mut self,
+        resource: &ConfigResource,
+        name: &str,
+        alteration: &ConfigAlteration,
+        validate_only: bool,
+    ) -> Result<(), AdminError> {
+        let broker = Arc::clone(&self.config.borrow());
+        let before = self.image.borrow().group_overrides(name).cloned();
+        // No key is a list, so that nothing is inherited by being added to.
+        let overrides = alter(
+            &before.unwrap_or_default(),
+            alteration,
+            |key| Some(table::group_key(key).map_or(Kind::String, |key| key.kind)),
+            |_| None,
+        )?;
+        GroupSettings::check(&overrides, &broker).map_err(|error| invalid(&error))?;
+        if validate_only {
+            return Ok(());
+        }
+        self.store(resource, overrides.clone()).await?;
+        self.publish(|image| image.put_group_overrides(name, overrides));
+        Ok(())
+    }
+
+    /// Reads what is set for a group again.
+    pub(super) async fn refresh_group(&self, name: &str) -> Result<(), CoordinationError> {
+        let resource = ConfigResource::Group(name.to_owned());
+        let overrides = self.stored_overrides(&resource).await?;
+        self.publish(|image| image.put_group_overrides(name, overrides));
+        Ok(())
+    }
+
+    /// Reads what is set for all groups.
+    pub(super) async fn read_groups(&self) -> Result<(), CoordinationError> {
+        for node in self.coordination.children(paths::GROUP_CONFIGS).await? {
+            if let Some(group) = paths::desanitized(&node) {
+                self.refresh_group(&group).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn alter_brokers(

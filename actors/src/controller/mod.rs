@@ -25,7 +25,7 @@ use self::configs::{ConfigAlteration, ConfigResource};
 use self::membership::Membership;
 use self::topics::{AdminError, NewTopic, TopicPlan};
 use crate::config::BrokerConfig;
-use crate::coordination::{CoordinationClient, CoordinationError};
+use crate::coordination::{CoordinationClient, CoordinationError, paths};
 use crate::log_manager::LogManagerHandle;
 use crate::metadata::{BrokerId, BrokerNode, MetadataImage};
 
@@ -232,6 +232,10 @@ impl Handler<Synchronise> for Controller {
                 Synchronise::Config(entity) => match entity.split_once('/') {
                     Some(("topics", topic)) => cluster.refresh_topic(topic).await,
                     Some(("brokers", _)) => cluster.refresh_brokers().await,
+                    Some(("groups", node)) => match paths::desanitized(node) {
+                        Some(group) => cluster.refresh_group(&group).await,
+                        None => Ok(()),
+                    },
                     _ => Ok(()),
                 },
             }

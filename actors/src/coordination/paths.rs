@@ -9,6 +9,7 @@ pub const PERSISTENT: &[&str] = &[
     "/config",
     CONFIG_CHANGES,
     "/config/topics",
+    GROUP_CONFIGS,
     "/config/clients",
     "/config/users",
     "/config/brokers",
@@ -37,6 +38,8 @@ pub const CLUSTER_ID: &str = "/cluster/id";
 pub const PRODUCER_ID_BLOCK: &str = "/latest_producer_id_block";
 /// Topics that are to be deleted, one child each.
 pub const DELETE_TOPICS: &str = "/admin/delete_topics";
+/// What is set for groups, one child each.
+pub const GROUP_CONFIGS: &str = "/config/groups";
 /// Notices of changed configurations.
 pub const CONFIG_CHANGES: &str = "/config/changes";
 /// Prefix of one such notice.
@@ -72,6 +75,36 @@ pub fn config(kind: &str, name: &str) -> String {
     format!("/config/{kind}/{name}")
 }
 
+/// Returns the name of a group's znode: what a path or Kafka's tools might take for something else is escaped.
+pub fn sanitized(group: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let bytes = group.bytes();
+    bytes
+        .map(|byte| match byte {
+            byte if plain(byte) => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// Reads the group's id out of the name of its znode.
+pub fn desanitized(name: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(next) = rest.chars().next() {
+        let (byte, after) = match rest.strip_prefix('%') {
+            Some(escaped) => {
+                let (hex, after) = escaped.split_at_checked(2)?;
+                (u8::from_str_radix(hex, 16).ok()?, after)
+            }
+            None => (u8::try_from(next).ok()?, rest.get(next.len_utf8()..)?),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// Returns where the oldest consumers keep a group's offset in a partition.
 pub fn consumer_offset(group: &str, topic: &str, partition: i32) -> String {
     format!("/consumers/{group}/offsets/{topic}/{partition}")
@@ -80,4 +113,20 @@ pub fn consumer_offset(group: &str, topic: &str, partition: i32) -> String {
 /// Returns the marker that asks for a topic's deletion.
 pub fn delete_topic(name: &str) -> String {
     format!("{DELETE_TOPICS}/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_of_any_name_have_a_znode() {
+        for group in ["g", "my group/1", "..", "100%", "é𝄞", "a.b-c_d"] {
+            let name = sanitized(group);
+            assert!(!name.contains('/') && !name.contains('.'), "{name}");
+            assert_eq!(desanitized(&name).as_deref(), Some(group));
+        }
+        assert_eq!(desanitized("%"), None);
+        assert_eq!(desanitized("%zz"), None);
+    }
 }

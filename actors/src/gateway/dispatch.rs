@@ -19,7 +19,7 @@ use super::fetch_session::FetchSessions;
 use super::handlers::{
     api_versions, cluster, configs, consumer_group, delete_records, describe_producers, fetch,
     find_coordinator, group_admin, group_membership, init_producer_id, list_offsets, log_dirs,
-    metadata, offset_commit, offset_fetch, offset_for_leader_epoch, produce, topics,
+    metadata, offset_commit, offset_fetch, offset_for_leader_epoch, produce, share, topics,
     transaction_admin, transactions, txn_offset_commit,
 };
 use super::request::RequestContext;
@@ -68,7 +68,16 @@ fn rows() -> Vec<Row> {
         api(0..=2, transaction_admin::list),
         api(0..=1, consumer_group::heartbeat),
         api(0..=1, consumer_group::describe),
+        api(0..=1, configs::list),
         api(0..=0, cluster::describe_topic_partitions),
+        // Version 0 was that of a preview.
+        api(1..=1, share::membership::heartbeat),
+        api(1..=1, share::membership::describe),
+        api(1..=1, share::fetch::handle),
+        api(1..=1, share::acknowledge::handle),
+        api(0..=0, share::offsets::describe),
+        api(0..=0, share::offsets::alter),
+        api(0..=0, share::offsets::delete),
     ]
 }
 

@@ -81,7 +81,10 @@ impl Handler<Request> for Coordinator {
         if let Request::Stop = request {
             ctx.stop();
         } else if self.groups.is_some() {
-            self.perform(request, ctx);
+            let request = self.perform_for_shares(request, ctx);
+            if let Some(request) = request.and_then(|one| self.perform_for_consumers(one, ctx)) {
+                self.perform(request, ctx);
+            }
         } else {
             refuse(request);
         }
@@ -165,9 +168,6 @@ impl Coordinator {
     }
 
     fn perform(&mut self, request: Request, ctx: &mut Context<Self>) {
-        let Some(request) = self.perform_for_consumers(request, ctx) else {
-            return;
-        };
         match request {
             Request::Join { group, join, reply } => self.join(&group, join, reply, ctx),
             Request::Sync { group, sync, reply } => self.sync(&group, sync, reply, ctx),
@@ -234,6 +234,8 @@ impl Coordinator {
             // Those are performed already.
             Request::ConsumerHeartbeat { .. }
             | Request::DescribeConsumers { .. }
+            | Request::ShareHeartbeat { .. }
+            | Request::DescribeShare { .. }
             | Request::Stop => {}
         }
     }
@@ -260,7 +262,7 @@ impl Coordinator {
     }
 
     /// Plans the next look at a group, or forgets one that never came to be anything.
-    fn plan(&mut self, id: &Arc<str>) {
+    pub(super) fn plan(&mut self, id: &Arc<str>) {
         let Some(entry) = self.entry(id) else { return };
         match entry.next_deadline_ms() {
             Some(deadline_ms) => self.timers.set(id, deadline_ms),
@@ -589,6 +591,7 @@ impl Coordinator {
             if nothing_left
                 && entry.writes_under_way == 0
                 && entry.is_idle()
+                && entry.can_expire()
                 && entry.kill().is_ok()
             {
                 tracing::info!(group = %id, offsets = expired.len(), "a group expired");
@@ -642,6 +645,10 @@ impl Coordinator {
                 self.consumer_step(id, ctx, |group, step| group.tick(step), |(), _| {});
                 self.plan(id);
             }
+            Some(Kind::Share(_)) => {
+                self.share_tick(id);
+                self.write(ctx);
+            }
             None => {}
         }
     }
@@ -689,6 +696,7 @@ impl Coordinator {
             Completion::Consumers { group, then } => {
                 then.call(self.consumers_stored(&group, result));
             }
+            Completion::Shares { then } => then.call(result),
             Completion::Commit {
                 group,
                 offsets,

@@ -11,6 +11,7 @@ use super::consumer::group::ConsumerGroup;
 use super::group::{CONSUMER_PROTOCOL_TYPE, Group, GroupDescription, Now, Retention};
 use super::offsets::{Offsets, RetainedFrom, TopicPartition};
 use super::records::{TooLong, group_key};
+use super::share::group::ShareGroup;
 use crate::partition::Answer;
 
 /// What a group is, by the protocol of its members.
@@ -20,6 +21,8 @@ pub(super) enum Kind {
     Classic(Group),
     /// The coordinator assigns (KIP-848).
     Consumer(ConsumerGroup),
+    /// Members share partitions (KIP-932).
+    Share(ShareGroup),
 }
 
 /// A group.
@@ -45,16 +48,30 @@ impl Entry {
     pub(super) fn classic(&mut self) -> Option<&mut Group> {
         match &mut self.kind {
             Kind::Classic(group) => Some(group),
-            Kind::Consumer(_) => None,
+            Kind::Consumer(_) | Kind::Share(_) => None,
         }
     }
 
     /// Returns the group if it is a consumer group.
     pub(super) fn consumer(&mut self) -> Option<&mut ConsumerGroup> {
         match &mut self.kind {
-            Kind::Classic(_) => None,
+            Kind::Classic(_) | Kind::Share(_) => None,
             Kind::Consumer(group) => Some(group),
         }
+    }
+
+    /// Returns the group if it is a share group.
+    pub(super) fn share(&mut self) -> Option<&mut ShareGroup> {
+        match &mut self.kind {
+            Kind::Classic(_) | Kind::Consumer(_) => None,
+            Kind::Share(group) => Some(group),
+        }
+    }
+
+    /// Tells whether the group goes by itself when nothing is left of it. The states of a share group's partitions are
+    /// kept elsewhere.
+    pub(super) fn can_expire(&self) -> bool {
+        !matches!(self.kind, Kind::Share(_))
     }
 
     /// Tells whether the group has no members and none on their way.
@@ -62,6 +79,7 @@ impl Entry {
         match &self.kind {
             Kind::Classic(group) => group.is_idle(),
             Kind::Consumer(group) => group.is_empty(),
+            Kind::Share(group) => group.members().next().is_none(),
         }
     }
 
@@ -70,6 +88,7 @@ impl Entry {
         let nothing_stored = match &self.kind {
             Kind::Classic(group) => group.generation() == 0,
             Kind::Consumer(group) => group.epoch() == 0,
+            Kind::Share(group) => group.epoch() == 0,
         };
         nothing_stored && self.is_idle() && self.offsets.is_empty() && self.writes_under_way == 0
     }
@@ -79,6 +98,7 @@ impl Entry {
         match &self.kind {
             Kind::Classic(group) => group.next_deadline_ms(),
             Kind::Consumer(group) => group.next_deadline_ms(),
+            Kind::Share(group) => group.next_deadline_ms(),
         }
     }
 
@@ -98,6 +118,7 @@ impl Entry {
                 };
                 Ok(topics.map(check).collect())
             }
+            Kind::Share(_) => Ok(topics.map(|_| Ok(())).collect()),
         }
     }
 
@@ -106,6 +127,7 @@ impl Entry {
         match &mut self.kind {
             Kind::Classic(group) => group.kill(),
             Kind::Consumer(group) => group.kill(),
+            Kind::Share(group) => group.kill(),
         }
     }
 
@@ -114,6 +136,7 @@ impl Entry {
         match &mut self.kind {
             Kind::Classic(group) => group.revive(),
             Kind::Consumer(group) => group.revive(),
+            Kind::Share(group) => group.revive(),
         }
     }
 
@@ -123,6 +146,10 @@ impl Entry {
             Kind::Classic(_) => Ok(vec![(group_key(id)?, None)]),
             Kind::Consumer(group) => {
                 let records = group.tombstones();
+                records.iter().map(|record| record.encode(id)).collect()
+            }
+            Kind::Share(_) => {
+                let records = ShareGroup::tombstones();
                 records.iter().map(|record| record.encode(id)).collect()
             }
         }
@@ -135,6 +162,7 @@ impl Entry {
                 let subscribed = group.subscribed_topics().map(|topic| topic.to_string());
                 Some((RetainedFrom::Commit, subscribed.collect()))
             }
+            Kind::Share(_) => None,
         }
     }
 
@@ -158,6 +186,13 @@ impl Entry {
                 kind: "Consumer",
                 state: group.state_name(),
                 protocol_type: CONSUMER_PROTOCOL_TYPE.into(),
+                protocol: "".into(),
+                members: Vec::new(),
+            },
+            Kind::Share(group) => GroupDescription {
+                kind: "Share",
+                state: group.state(),
+                protocol_type: "share".into(),
                 protocol: "".into(),
                 members: Vec::new(),
             },

@@ -19,6 +19,8 @@ use super::open_transactions::OpenTransactions;
 use super::records::{
     CorruptRecord, GroupValue, Key, decode_group_value, decode_key, decode_offset_value,
 };
+use super::share::group::ShareGroup;
+use super::share::records::ShareRecord;
 use crate::internal_topic::{ReplayError, replay};
 use crate::partition::PartitionHandle;
 
@@ -30,6 +32,7 @@ const MAX_BATCH_BYTES: usize = 128 << 20;
 pub(super) struct Loader {
     groups: BTreeMap<String, GroupValue>,
     consumers: BTreeMap<String, Stored>,
+    shares: BTreeMap<String, ShareGroup>,
     offsets: BTreeMap<String, Offsets>,
     /// Records of open transactions, by producer id: they count once the transaction is committed.
     open: BTreeMap<i64, Vec<Record>>,
@@ -87,6 +90,13 @@ impl Loader {
                 let id: Arc<str> = id.into();
                 let group = stored.finish(Arc::clone(&id), &step);
                 groups.insert(id, Entry::new(Kind::Consumer(group), offsets));
+            }
+        }
+        for (id, mut share) in self.shares {
+            if share.epoch() > 0 {
+                share.restored(now.monotonic_ms);
+                let entry = Entry::new(Kind::Share(share), Offsets::default());
+                groups.insert(id.into(), entry);
             }
         }
         for (id, value) in self.groups {
@@ -186,7 +196,28 @@ impl Loader {
                 }
                 self.consumers.entry(group).or_default().replay(record);
             }
-            Key::Other(_) => {}
+            Key::Other(_) => self.try_take_share(key, value)?,
+        }
+        Ok(())
+    }
+
+    fn try_take_share(
+        &mut self,
+        key: Option<&Bytes>,
+        value: Option<&Bytes>,
+    ) -> Result<(), CorruptRecord> {
+        let key = key.map_or(&[][..], |key| key);
+        let Some((group, record)) = ShareRecord::decode(key, value.map(|value| &**value))? else {
+            return Ok(());
+        };
+        match (value, &record) {
+            (None, ShareRecord::Group(_)) => drop(self.shares.remove(&group)),
+            (None, _) => {
+                if let Some(share) = self.shares.get_mut(&group) {
+                    share.replay(record);
+                }
+            }
+            (Some(_), _) => self.shares.entry(group).or_default().replay(record),
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ pub mod rebalance;
 pub mod records;
 pub(crate) mod requests;
 pub mod session;
+pub mod share;
 #[cfg(test)]
 mod testing;
 mod timers;

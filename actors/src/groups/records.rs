@@ -36,7 +36,7 @@ pub enum CorruptRecord {
 /// A string does not fit into a record, whose lengths have 16 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a string of {0} bytes does not fit into a record")]
-pub struct TooLong(usize);
+pub struct TooLong(pub(super) usize);
 
 impl TooLong {
     /// Says how long it is.

@@ -14,7 +14,9 @@ use super::group::{GroupDescription, Joined, Synced};
 use super::join::JoinRequest;
 use super::offsets::{CommittedOffset, TopicPartition};
 use super::session::SyncRequest;
+use super::share::group::{ShareBeat, ShareGroup, ShareHeartbeat};
 use crate::internal_topic::led::Companion;
+use crate::metadata::MetadataImage;
 use crate::partition::{Answer, Reply};
 use crate::transactions::{Marker, Producer};
 
@@ -116,6 +118,19 @@ pub(crate) enum Request {
         group: Arc<str>,
         reply: Reply<()>,
     },
+    /// A heartbeat of a member of a share group.
+    ShareHeartbeat {
+        group: Arc<str>,
+        beat: ShareHeartbeat,
+        /// The topics as they are.
+        image: Arc<MetadataImage>,
+        reply: Reply<ShareBeat>,
+    },
+    /// A share group, if there is one of that id.
+    DescribeShare {
+        group: Arc<str>,
+        reply: Reply<Option<ShareGroup>>,
+    },
     /// These topics are no more.
     ForgetTopics {
         topics: Arc<BTreeSet<Arc<str>>>,
@@ -187,6 +202,8 @@ pub(super) fn refuse(request: Request) {
         Request::Describe { reply, .. } => answer(reply, Err(LOADING)),
         Request::List { reply, .. } => answer(reply, Err(LOADING)),
         Request::DeleteGroup { reply, .. } => answer(reply, Err(LOADING)),
+        Request::ShareHeartbeat { reply, .. } => answer(reply, Err(LOADING)),
+        Request::DescribeShare { reply, .. } => answer(reply, Err(LOADING)),
         // What is loaded may name the topics still; then their offsets stay until they expire.
         Request::ForgetTopics { .. } | Request::Stop => {}
     }

@@ -35,6 +35,8 @@ pub(crate) enum Completion {
     },
     /// A consumer group, and how to go on.
     Consumers { group: Arc<str>, then: Deferred },
+    /// A share group, and how to go on.
+    Shares { then: Deferred },
     /// A group that goes with all of its offsets.
     DeleteGroup {
         group: Arc<str>,

@@ -338,6 +338,14 @@ apis! {
     74 ListConfigResources 0 current(ListConfigResourcesRequest, ListConfigResourcesResponse);
     75 DescribeTopicPartitions 0
         current(DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse);
+    76 ShareGroupHeartbeat 0 current(ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse);
+    77 ShareGroupDescribe 0 current(ShareGroupDescribeRequest, ShareGroupDescribeResponse);
+    78 ShareFetch 0 current(ShareFetchRequest, ShareFetchResponse);
+    79 ShareAcknowledge 0 current(ShareAcknowledgeRequest, ShareAcknowledgeResponse);
+    90 DescribeShareGroupOffsets 0
+        current(DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse);
+    91 AlterShareGroupOffsets 0 current(AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsResponse);
+    92 DeleteShareGroupOffsets 0 current(DeleteShareGroupOffsetsRequest, DeleteShareGroupOffsetsResponse);
 }
 
 /// Returns the versions that both of request and response have in 0.18.

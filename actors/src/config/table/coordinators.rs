@@ -48,37 +48,37 @@ pub(super) const COORDINATORS: &[ConfigKey] = keys! {
     /// The assignors that the broker offers to share groups.
     "group.share.assignors" List = "simple", Check::Any, ReadOnly, Ignored;
     /// How often a record is delivered to a share group before it is given up.
-    "group.share.delivery.count.limit" Int = "5", Check::Between(2, 10), ReadOnly, Ignored;
+    "group.share.delivery.count.limit" Int = "5", Check::Between(2, 10), ReadOnly, Used;
     /// Whether share groups are served.
     "group.share.enable" Boolean = "false", Check::Any, ReadOnly, Ignored;
     /// How often members of a share group heartbeat.
-    "group.share.heartbeat.interval.ms" Int = "5000", Check::Min(1), ReadOnly, Ignored;
+    "group.share.heartbeat.interval.ms" Int = "5000", Check::Min(1), ReadOnly, Used;
     /// How many share groups there may be.
     "group.share.max.groups" Short = "10", Check::Between(1, 100), ReadOnly, Ignored;
     /// The longest heartbeat interval that a share group may be given.
-    "group.share.max.heartbeat.interval.ms" Int = "15000", Check::Min(1), ReadOnly, Ignored;
+    "group.share.max.heartbeat.interval.ms" Int = "15000", Check::Min(1), ReadOnly, Used;
     /// The longest lock on a record that a share group may be given.
-    "group.share.max.record.lock.duration.ms" Int = "60000", Check::Between(30_000, 3_600_000), ReadOnly, Ignored;
+    "group.share.max.record.lock.duration.ms" Int = "60000", Check::Between(30_000, 3_600_000), ReadOnly, Used;
     /// The longest session timeout that a share group may be given.
-    "group.share.max.session.timeout.ms" Int = "60000", Check::Min(1), ReadOnly, Ignored;
+    "group.share.max.session.timeout.ms" Int = "60000", Check::Min(1), ReadOnly, Used;
     /// How many share sessions a broker keeps.
-    "group.share.max.share.sessions" Int = "2000", Check::Min(1), ReadOnly, Ignored;
+    "group.share.max.share.sessions" Int = "2000", Check::Min(1), ReadOnly, Used;
     /// How many members a share group may have.
-    "group.share.max.size" Short = "200", Check::Between(10, 1000), ReadOnly, Ignored;
+    "group.share.max.size" Short = "200", Check::Between(10, 1000), ReadOnly, Used;
     /// The shortest heartbeat interval that a share group may be given.
-    "group.share.min.heartbeat.interval.ms" Int = "5000", Check::Min(1), ReadOnly, Ignored;
+    "group.share.min.heartbeat.interval.ms" Int = "5000", Check::Min(1), ReadOnly, Used;
     /// The shortest lock on a record that a share group may be given.
-    "group.share.min.record.lock.duration.ms" Int = "15000", Check::Between(1000, 30_000), ReadOnly, Ignored;
+    "group.share.min.record.lock.duration.ms" Int = "15000", Check::Between(1000, 30_000), ReadOnly, Used;
     /// The shortest session timeout that a share group may be given.
-    "group.share.min.session.timeout.ms" Int = "45000", Check::Min(1), ReadOnly, Ignored;
+    "group.share.min.session.timeout.ms" Int = "45000", Check::Min(1), ReadOnly, Used;
     /// How many records of a partition a share group may hold at once.
-    "group.share.partition.max.record.locks" Int = "200", Check::Between(100, 10_000), ReadOnly, Ignored;
+    "group.share.partition.max.record.locks" Int = "2000", Check::Between(100, 10_000), ReadOnly, Used;
     /// The class that keeps the state of share groups.
     "group.share.persister.class.name" String = "org.apache.kafka.server.share.persister.DefaultStatePersister", Check::Any, ReadOnly, Ignored;
     /// How long a member of a share group holds a record.
-    "group.share.record.lock.duration.ms" Int = "30000", Check::Between(1000, 60_000), ReadOnly, Ignored;
+    "group.share.record.lock.duration.ms" Int = "30000", Check::Between(1000, 60_000), ReadOnly, Used;
     /// After how long without heartbeat a member of a share group is out.
-    "group.share.session.timeout.ms" Int = "45000", Check::Min(1), ReadOnly, Ignored;
+    "group.share.session.timeout.ms" Int = "45000", Check::Min(1), ReadOnly, Used;
     /// How often members of a streams group heartbeat.
     "group.streams.heartbeat.interval.ms" Int = "5000", Check::Min(1), ReadOnly, Ignored;
     /// The longest heartbeat interval that a streams group may be given.
@@ -128,21 +128,21 @@ pub(super) const COORDINATORS: &[ConfigKey] = keys! {
     /// How often idle share partitions are written down whole.
     "share.coordinator.cold.partition.snapshot.interval.ms" Int = "300000", Check::Min(1), ReadOnly, Ignored;
     /// How much of its topic the share coordinator reads at once.
-    "share.coordinator.load.buffer.size" Int = "5242880", Check::Min(1), ReadOnly, Ignored;
+    "share.coordinator.load.buffer.size" Int = "5242880", Check::Min(1), ReadOnly, Used;
     /// After how many changes a share partition is written down whole.
-    "share.coordinator.snapshot.update.records.per.snapshot" Int = "500", Check::Min(0), ReadOnly, Ignored;
+    "share.coordinator.snapshot.update.records.per.snapshot" Int = "500", Check::Min(0), ReadOnly, Used;
     /// How the topic of the share coordinator is compressed.
     "share.coordinator.state.topic.compression.codec" Int = "0", Check::Any, ReadOnly, Ignored;
     /// How many replicas of the share coordinator's topic must be in sync.
     "share.coordinator.state.topic.min.isr" Short = "2", Check::Min(1), ReadOnly, Ignored;
     /// How many partitions the share coordinator's topic gets.
-    "share.coordinator.state.topic.num.partitions" Int = "50", Check::Min(1), ReadOnly, Ignored;
+    "share.coordinator.state.topic.num.partitions" Int = "50", Check::Min(1), ReadOnly, Used;
     /// How often the share coordinator's topic is shortened.
-    "share.coordinator.state.topic.prune.interval.ms" Int = "300000", Check::Min(1), ReadOnly, Ignored;
+    "share.coordinator.state.topic.prune.interval.ms" Int = "300000", Check::Min(1), ReadOnly, Used;
     /// How many replicas the share coordinator's topic gets.
-    "share.coordinator.state.topic.replication.factor" Short = "3", Check::Min(1), ReadOnly, Ignored;
+    "share.coordinator.state.topic.replication.factor" Short = "3", Check::Min(1), ReadOnly, Used;
     /// The size of segments of the share coordinator's topic.
-    "share.coordinator.state.topic.segment.bytes" Int = "104857600", Check::Min(1), ReadOnly, Ignored;
+    "share.coordinator.state.topic.segment.bytes" Int = "104857600", Check::Min(1), ReadOnly, Used;
     /// How many threads the share coordinator has.
     "share.coordinator.threads" Int = "1", Check::Min(1), ReadOnly, Ignored;
     /// How long a write of the share coordinator waits for its replicas.

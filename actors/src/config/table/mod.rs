@@ -5,6 +5,7 @@
 
 mod cluster;
 mod coordinators;
+mod group;
 mod logs;
 mod network;
 mod operation;
@@ -34,6 +35,16 @@ pub fn broker_keys() -> impl Iterator<Item = &'static ConfigKey> {
 /// Returns every topic key, by name.
 pub fn topic_keys() -> impl Iterator<Item = &'static ConfigKey> {
     topic::TOPIC.iter()
+}
+
+/// Returns every group key, by name.
+pub fn group_keys() -> impl Iterator<Item = &'static ConfigKey> {
+    group::GROUP.iter()
+}
+
+/// Finds a group key.
+pub fn group_key(name: &str) -> Option<&'static ConfigKey> {
+    find(group::GROUP, name)
 }
 
 /// Finds a broker key. A key with the prefix of a listener (`listener.name.internal.ssl.…`) is the key after it.
@@ -91,7 +102,7 @@ mod tests {
 
     #[test]
     fn keys_are_sorted_and_unique() {
-        for keys in BROKER.into_iter().chain([topic::TOPIC]) {
+        for keys in BROKER.into_iter().chain([topic::TOPIC, group::GROUP]) {
             assert!(
                 keys.is_sorted_by(|a, b| a.name < b.name),
                 "after {:?}",
@@ -104,7 +115,7 @@ mod tests {
 
     #[test]
     fn every_default_is_allowed() {
-        for key in broker_keys().chain(topic_keys()) {
+        for key in broker_keys().chain(topic_keys()).chain(group_keys()) {
             if let Some(default) = key.default.filter(|default| !default.is_empty()) {
                 assert_eq!(key.validate(default), Ok(()), "{}", key.name);
             }
@@ -113,7 +124,10 @@ mod tests {
 
     #[test]
     fn synonyms_are_broker_keys() {
-        for (name, _) in topic_keys().flat_map(|key| key.synonyms) {
+        for (name, _) in topic_keys()
+            .chain(group_keys())
+            .flat_map(|key| key.synonyms)
+        {
             assert!(broker_key(name).is_some(), "{name}");
         }
     }

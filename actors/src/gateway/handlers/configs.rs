@@ -1,5 +1,8 @@
 //! DescribeConfigs, AlterConfigs and IncrementalAlterConfigs (KIP-133, KIP-226, KIP-339).
 
+use std::collections::BTreeMap;
+
+use troupe_protocol::kafka::StrBytes;
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::messages::alter_configs_response::AlterConfigsResourceResponse;
 use troupe_protocol::kafka::messages::describe_configs_request::DescribeConfigsResource;
@@ -7,9 +10,11 @@ use troupe_protocol::kafka::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use troupe_protocol::kafka::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementalResourceResponse;
+use troupe_protocol::kafka::messages::list_config_resources_response::ConfigResource as ConfigResourceAnswer;
 use troupe_protocol::kafka::messages::{
     AlterConfigsRequest, AlterConfigsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, ListConfigResourcesRequest,
+    ListConfigResourcesResponse,
 };
 
 use super::common::text;
@@ -22,11 +27,20 @@ use crate::gateway::request::RequestContext;
 const TOPIC: i8 = 2;
 /// The resource type of a broker.
 const BROKER: i8 = 4;
+/// The resource type of a broker's log levels.
+const BROKER_LOGGER: i8 = 8;
+/// The resource type of a client's telemetry.
+const CLIENT_METRICS: i8 = 16;
+/// All that can be listed.
+const ALL_TYPES: [i8; 5] = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
+/// The resource type of a group.
+const GROUP: i8 = 32;
 
 fn resource(kind: i8, name: &str) -> Result<ConfigResource, AdminError> {
     match kind {
         TOPIC => Ok(ConfigResource::Topic(name.to_owned())),
         BROKER => Ok(ConfigResource::Broker(name.to_owned())),
+        GROUP if !name.is_empty() => Ok(ConfigResource::Group(name.to_owned())),
         _ => Err(AdminError::new(
             ErrorCode::InvalidRequest,
             format!("Unsupported resource type: {kind}"),
@@ -70,6 +84,11 @@ fn described(
                 .topic(&name)
                 .ok_or_else(|| AdminError::from(ErrorCode::UnknownTopicOrPartition))?;
             describe::topic(&topic.overrides, &broker)
+        }
+        ConfigResource::Group(name) => {
+            let image = cx.broker.image();
+            let none = BTreeMap::new();
+            describe::group(image.group_overrides(&name).unwrap_or(&none), &broker)
         }
         ConfigResource::Broker(name) if name.is_empty() => {
             let mut shared = describe::broker(&broker);
@@ -179,6 +198,42 @@ pub(crate) async fn alter(
         );
     }
     AlterConfigsResponse::default().with_responses(responses)
+}
+
+/// Lists what there is that can be configured: of the types asked for, or all (KIP-1142).
+pub(crate) async fn list(
+    cx: RequestContext,
+    request: ListConfigResourcesRequest,
+) -> ListConfigResourcesResponse {
+    // The only type of the first version is CLIENT_METRICS, of which there are none.
+    let types = match &request.resource_types[..] {
+        _ if cx.version == 0 => &[][..],
+        [] => &ALL_TYPES[..],
+        types => types,
+    };
+    if types.iter().any(|kind| !ALL_TYPES.contains(kind)) {
+        let error = ErrorCode::UnsupportedVersion.code();
+        return ListConfigResourcesResponse::default().with_error_code(error);
+    }
+    let image = cx.broker.image();
+    let mut resources = Vec::new();
+    for &kind in types {
+        let names: Vec<StrBytes> = match kind {
+            TOPIC => image.topics().map(|topic| text(&topic.name)).collect(),
+            BROKER | BROKER_LOGGER => {
+                let brokers = image.brokers.keys();
+                brokers.map(|id| text(&id.to_string())).collect()
+            }
+            GROUP => image.configured_groups().map(text).collect(),
+            _ => Vec::new(),
+        };
+        resources.extend(names.into_iter().map(|name| {
+            ConfigResourceAnswer::default()
+                .with_resource_name(name)
+                .with_resource_type(kind)
+        }));
+    }
+    ListConfigResourcesResponse::default().with_config_resources(resources)
 }
 
 /// Changes single keys.

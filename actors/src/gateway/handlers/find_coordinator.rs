@@ -1,7 +1,7 @@
-//! FindCoordinator: which broker a group or a transactional id lives on.
+//! FindCoordinator: which broker a group, a transactional id or the state of a share partition lives on.
 //!
-//! The first one to ask has `__consumer_offsets` or `__transaction_state` created, and is answered when it can be used.
-//! There is no coordinator of share groups yet: COORDINATOR_NOT_AVAILABLE.
+//! The first one to ask has `__consumer_offsets`, `__transaction_state` or `__share_group_state` created, and is answered
+//! when it can be used.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,9 @@ use crate::controller::topics::{AdminError, NewTopic};
 use crate::gateway::request::RequestContext;
 use crate::groups::OFFSETS_TOPIC;
 use crate::internal_topic::partition_of;
+use crate::share::STATE_TOPIC;
 use crate::transactions::TRANSACTION_TOPIC;
+use crate::uuid_text::decode_id;
 
 /// First version that asks for several at once.
 const FIRST_WITH_LIST: i16 = 4;
@@ -52,7 +54,9 @@ async fn find(cx: &RequestContext, key_type: i8, key: &StrBytes) -> Coordinator 
     let found = match key_type {
         GROUP => find_leader(cx, OFFSETS_TOPIC, offsets_topic, key).await,
         TRANSACTION => find_leader(cx, TRANSACTION_TOPIC, transaction_topic, key).await,
-        SHARE if cx.version >= FIRST_WITH_SHARE => Err(ErrorCode::CoordinatorNotAvailable.into()),
+        SHARE if cx.version >= FIRST_WITH_SHARE && is_share_key(key) => {
+            find_leader(cx, STATE_TOPIC, share_topic, key).await
+        }
         _ => Err(ErrorCode::InvalidRequest.into()),
     };
     let answer = Coordinator::default().with_key(text(key));
@@ -68,6 +72,15 @@ async fn find(cx: &RequestContext, key_type: i8, key: &StrBytes) -> Coordinator 
             .with_error_code(error.code.code())
             .with_error_message(Some(text(&error.message))),
     }
+}
+
+/// Tells whether a key is group, topic id and partition, separated by colons.
+fn is_share_key(key: &str) -> bool {
+    let mut parts = key.rsplitn(3, ':');
+    let partition = parts.next().and_then(|part| part.parse::<i32>().ok());
+    let topic_id = parts.next().and_then(decode_id);
+    let group = parts.next().filter(|group| !group.is_empty());
+    partition.is_some() && topic_id.is_some() && group.is_some()
 }
 
 /// Finds the leader of the partition of an internal topic that a key belongs to, and waits until it has loaded.
@@ -87,6 +100,7 @@ async fn find_leader(
     if partition.leader == cx.broker.broker_id && partition.local.is_some() {
         match topic {
             OFFSETS_TOPIC => cx.broker.groups.loaded(number).await,
+            STATE_TOPIC => {}
             _ => cx.broker.transactions.loaded(number).await,
         }
     }
@@ -99,6 +113,12 @@ async fn find_leader(
 /// Creates `__consumer_offsets` when it is missing.
 pub(super) async fn ensure_offsets_topic(cx: &RequestContext) -> Result<(), ErrorCode> {
     let ensured = ensure_topic(cx, OFFSETS_TOPIC, offsets_topic).await;
+    ensured.map_err(|error| error.code)
+}
+
+/// Creates `__share_group_state` when it is missing.
+pub(super) async fn ensure_share_topic(cx: &RequestContext) -> Result<(), ErrorCode> {
+    let ensured = ensure_topic(cx, STATE_TOPIC, share_topic).await;
     ensured.map_err(|error| error.code)
 }
 
@@ -158,6 +178,27 @@ fn transaction_topic(config: &BrokerConfig, brokers: i32) -> NewTopic {
             ("min.insync.replicas", &min_isr.min(replicas).to_string()),
             ("segment.bytes", &segment_bytes),
             ("unclean.leader.election.enable", "false"),
+        ]),
+    }
+}
+
+/// Describes `__share_group_state` as Kafka makes it, but with no more replicas than there are brokers. It is shortened by
+/// its coordinators, not by age.
+fn share_topic(config: &BrokerConfig, brokers: i32) -> NewTopic {
+    let replicas = config.share_coordinator_state_topic_replication_factor;
+    let segment_bytes = config
+        .share_coordinator_state_topic_segment_bytes
+        .to_string();
+    NewTopic {
+        name: STATE_TOPIC.to_owned(),
+        partitions: config.share_coordinator_state_topic_num_partitions,
+        replication_factor: brokers.min(replicas.into()),
+        assignment: Vec::new(),
+        config: settings([
+            ("cleanup.policy", "delete"),
+            ("compression.type", "producer"),
+            ("retention.ms", "-1"),
+            ("segment.bytes", &segment_bytes),
         ]),
     }
 }

@@ -140,9 +140,12 @@ pub(crate) async fn delete(
 async fn delete_one(cx: &RequestContext, id: &str) -> Answer<()> {
     let group = Arc::from(id);
     let coordinator = cx.broker.groups.of(id)?;
+    let states = Arc::clone(&group);
     coordinator
         .ask(|reply| Request::DeleteGroup { group, reply })
-        .await
+        .await?;
+    // Those of a share group.
+    cx.broker.share.delete(&states, None).await
 }
 
 /// Deletes offsets of a group (KIP-496).

@@ -20,6 +20,7 @@ pub(crate) mod offset_commit;
 pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
+pub(crate) mod share;
 pub(crate) mod topics;
 pub(crate) mod transaction_admin;
 pub(crate) mod transactions;

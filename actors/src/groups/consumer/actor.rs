@@ -141,7 +141,7 @@ impl Coordinator {
             Some(Kind::Consumer(_)) => {}
             Some(Kind::Classic(_)) if joins => return self.upgrade(id, &beat, reply, ctx),
             None if joins => self.insert(id, ConsumerGroup::new(Arc::clone(id))),
-            Some(Kind::Classic(_)) | None => {
+            Some(_) | None => {
                 let message = format!("Group {id} not found.");
                 let refusal = Refusal::new(ErrorCode::GroupIdNotFound, message);
                 return answer(reply, Ok(Err(refusal)));
