@@ -8,6 +8,7 @@ mod file_limit;
 mod port_holder;
 mod server;
 mod signals;
+mod znode_client;
 
 use std::process::ExitCode;
 

@@ -4,47 +4,15 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 
 use support::process::Process;
 use support::server::{Server, troupe};
+use support::zookeeper::{Service, four_letter_word};
 use tempfile::TempDir;
 
-/// A running service.
-struct Service {
-    process: Process,
-    port: u16,
-}
-
-impl Service {
-    fn start(file: &Path, overrides: &[&str]) -> Service {
-        Self::try_start(file, overrides).unwrap_or_else(|said| panic!("{said}"))
-    }
-
-    fn try_start(file: &Path, overrides: &[&str]) -> Result<Service, String> {
-        let mut command = troupe();
-        command.arg("zookeeper").arg(file);
-        for setting in overrides {
-            command.args(["--override", setting]);
-        }
-        let process = Process::spawn("troupe zookeeper", command);
-        let port = process.wait_for(|stdout, _| {
-            stdout.contains("Next: ").then_some(())?;
-            let line = stdout.lines().next()?;
-            line.rsplit(':').next()?.parse().ok()
-        })?;
-        Ok(Service { process, port })
-    }
-
-    fn ask(&self, word: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.write_all(word.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
+fn start(file: &Path, overrides: &[&str]) -> Service {
+    Service::try_start(Some(file), overrides).unwrap_or_else(|said| panic!("{said}"))
 }
 
 fn properties(directory: &Path, more: &str) -> std::path::PathBuf {
@@ -62,7 +30,7 @@ fn it_says_where_it_is_obeys_its_file_and_stops_in_order() {
         directory.path(),
         "tickTime=2000\nmaxClientCnxns=7\nnonsense=1\nsnapCount=5\n4lw.commands.whitelist=ruok,conf\n",
     );
-    let service = Service::start(&file, &["maxSessionTimeout=30000"]);
+    let service = start(&file, &["maxSessionTimeout=30000"]);
     let data = directory.path().join("data");
     let said = service.process.said();
     let expected = format!(
@@ -81,12 +49,12 @@ fn it_says_where_it_is_obeys_its_file_and_stops_in_order() {
         "{said}"
     );
 
-    assert_eq!(service.ask("ruok"), "imok");
+    assert_eq!(four_letter_word(service.port, "ruok").unwrap(), "imok");
     assert_eq!(
-        service.ask("stat"),
+        four_letter_word(service.port, "stat").unwrap(),
         "stat is not executed because it is not in the whitelist.\n"
     );
-    let conf = service.ask("conf");
+    let conf = four_letter_word(service.port, "conf").unwrap();
     for line in [
         format!("clientPort={}", service.port),
         format!("dataDir={}", data.display()),
@@ -105,9 +73,9 @@ fn it_says_where_it_is_obeys_its_file_and_stops_in_order() {
 fn a_second_one_is_told_who_has_the_directory_or_the_port() {
     let directory = TempDir::new().unwrap();
     let file = properties(directory.path(), "");
-    let service = Service::start(&file, &[]);
+    let service = start(&file, &[]);
     let holder = format!("process {} (troupe)", service.process.id());
-    let said = Service::try_start(&file, &[]).err().unwrap();
+    let said = Service::try_start(Some(&file), &[]).err().unwrap();
     let expected = format!(
         "{} is in use by {holder};",
         directory.path().join("data").display()
@@ -115,7 +83,7 @@ fn a_second_one_is_told_who_has_the_directory_or_the_port() {
     assert!(said.contains(&expected), "{said}");
     let port = format!("clientPort={}", service.port);
     let other = TempDir::new().unwrap();
-    let said = Service::try_start(&properties(other.path(), ""), &[&port])
+    let said = Service::try_start(Some(&properties(other.path(), "")), &[&port])
         .err()
         .unwrap();
     let expected = format!("port {} is held by {holder}", service.port);
@@ -126,7 +94,7 @@ fn a_second_one_is_told_who_has_the_directory_or_the_port() {
 fn bad_values_and_ensembles_are_refused_with_their_place() {
     let directory = TempDir::new().unwrap();
     let file = properties(directory.path(), "tickTime=soon\n");
-    let said = Service::try_start(&file, &[]).err().unwrap();
+    let said = Service::try_start(Some(&file), &[]).err().unwrap();
     let expected = format!(
         "troupe: {}, line 3: Invalid value soon for configuration tickTime: Not a number of type INT",
         file.display()
@@ -134,7 +102,7 @@ fn bad_values_and_ensembles_are_refused_with_their_place() {
     assert!(said.contains(&expected), "{said}");
     let servers = "server.1=a:2888:3888\nserver.2=b:2888:3888\nserver.3=c:2888:3888\n";
     let file = properties(directory.path(), servers);
-    let said = Service::try_start(&file, &[]).err().unwrap();
+    let said = Service::try_start(Some(&file), &[]).err().unwrap();
     let expected = format!(
         "troupe: {}, line 3: server.1 is one of 3 servers, and Troupe serves from one process alone",
         file.display()
@@ -142,7 +110,7 @@ fn bad_values_and_ensembles_are_refused_with_their_place() {
     assert!(said.contains(&expected), "{said}");
     // Apache ZooKeeper takes one server for none, too.
     let file = properties(directory.path(), "server.1=localhost:2888:3888\n");
-    Service::start(&file, &[]);
+    start(&file, &[]);
 }
 
 /// A broker does not care in whose process its coordination is, and finds it again after it was away.
@@ -150,7 +118,7 @@ fn bad_values_and_ensembles_are_refused_with_their_place() {
 fn a_broker_runs_on_it() {
     let directory = TempDir::new().unwrap();
     let file = properties(directory.path(), "");
-    let service = Service::start(&file, &[]);
+    let service = start(&file, &[]);
     let connect = format!("127.0.0.1:{}/kafka", service.port);
     let mut server = Server::with().set("zookeeper.connect", connect).start();
     let mut command = troupe();
@@ -164,7 +132,7 @@ fn a_broker_runs_on_it() {
 
     let port = format!("clientPort={}", service.port);
     service.process.kill();
-    let service = Service::start(&file, &[&port]);
+    let service = start(&file, &[&port]);
     server.restart();
     let mut command = troupe();
     let bootstrap = server.bootstrap();

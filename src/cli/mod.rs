@@ -15,6 +15,8 @@ pub(crate) mod output;
 mod topics;
 mod transactions;
 mod zookeeper;
+mod zookeeper_migrate;
+mod zookeeper_shell;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -59,6 +61,10 @@ enum Command {
     ConsumerGroups(groups::GroupsCommand),
     /// List, describe and abort transactions, and find hanging ones (kafka-transactions).
     Transactions(transactions::TransactionsCommand),
+    /// Look at the tree of a ZooKeeper, and change it (zookeeper-shell).
+    ZookeeperShell(zookeeper_shell::ShellCommand),
+    /// Copy the tree of a ZooKeeper to another one.
+    ZookeeperMigrate(zookeeper_migrate::MigrateCommand),
     /// Send each line of standard input as a record (kafka-console-producer).
     #[cfg(feature = "clients")]
     ConsoleProducer(console_producer::ConsoleProducerCommand),
@@ -164,6 +170,8 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Topics(command)) => run_tool(|| topics::run(&command)),
         Some(Command::ConsumerGroups(command)) => run_tool(|| groups::run(&command)),
         Some(Command::Transactions(command)) => run_tool(|| transactions::run(&command)),
+        Some(Command::ZookeeperShell(command)) => run_tool(|| zookeeper_shell::run(&command)),
+        Some(Command::ZookeeperMigrate(command)) => run_tool(|| zookeeper_migrate::run(&command)),
         #[cfg(feature = "clients")]
         Some(Command::ConsoleProducer(command)) => run_tool(|| console_producer::run(&command)),
         #[cfg(feature = "clients")]

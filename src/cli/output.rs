@@ -14,7 +14,6 @@ pub(crate) fn error(text: impl Display) {
 }
 
 /// Writes a prompt, without a line end.
-#[cfg(feature = "clients")]
 pub(crate) fn prompt(text: &str) {
     let mut out = io::stdout();
     let _ = write!(out, "{text}").and_then(|()| out.flush());

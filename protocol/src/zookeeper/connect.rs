@@ -26,6 +26,20 @@ pub struct ConnectRequest {
 }
 
 impl ConnectRequest {
+    /// Builds the frame.
+    pub fn to_frame(&self) -> Bytes {
+        build_frame(|out| {
+            out.put_i32(self.protocol_version);
+            out.put_i64(self.last_zxid_seen);
+            out.put_i32(self.timeout_ms);
+            out.put_i64(self.session_id);
+            out.string(&self.password);
+            if let Some(read_only) = self.read_only {
+                out.boolean(read_only);
+            }
+        })
+    }
+
     /// Reads the frame.
     pub fn decode(frame: Bytes) -> Result<Self, JuteError> {
         let mut reader = Reader::new(frame);
@@ -55,6 +69,20 @@ pub struct ConnectResponse {
 }
 
 impl ConnectResponse {
+    /// Reads the record; a password of another length than 16 is none that could be sent back.
+    pub fn decode(frame: Bytes) -> Result<Self, JuteError> {
+        let mut reader = Reader::new(frame);
+        reader.int()?;
+        Ok(Self {
+            timeout_ms: reader.int()?,
+            session_id: reader.long()?,
+            password: reader
+                .buffer()?
+                .and_then(|password| password.as_ref().try_into().ok())
+                .unwrap_or_default(),
+        })
+    }
+
     /// The answer to a session that is not (or no longer) there.
     pub const EXPIRED: Self = Self {
         timeout_ms: 0,
@@ -94,6 +122,21 @@ mod tests {
         bytes.boolean(true);
         let new = ConnectRequest::decode(bytes.freeze()).unwrap();
         assert_eq!((new.session_id, new.read_only), (9, Some(true)));
+        for request in [old, new] {
+            assert_eq!(
+                ConnectRequest::decode(request.to_frame().slice(4..)),
+                Ok(request)
+            );
+        }
+        let response = ConnectResponse {
+            timeout_ms: 6000,
+            session_id: 9,
+            password: [1; 16],
+        };
+        assert_eq!(
+            ConnectResponse::decode(response.to_frame(true).slice(4..)),
+            Ok(response)
+        );
         assert_eq!(ConnectResponse::EXPIRED.to_frame(false).len(), 4 + 36);
         assert_eq!(ConnectResponse::EXPIRED.to_frame(true).len(), 4 + 37);
     }

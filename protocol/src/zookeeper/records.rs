@@ -112,6 +112,23 @@ pub struct Stat {
 }
 
 impl Stat {
+    /// Reads the record.
+    pub fn decode(reader: &mut Reader) -> Result<Self, JuteError> {
+        Ok(Self {
+            czxid: reader.long()?,
+            mzxid: reader.long()?,
+            ctime: reader.long()?,
+            mtime: reader.long()?,
+            version: reader.int()?,
+            cversion: reader.int()?,
+            aversion: reader.int()?,
+            ephemeral_owner: reader.long()?,
+            data_length: reader.int()?,
+            num_children: reader.int()?,
+            pzxid: reader.long()?,
+        })
+    }
+
     /// Appends the record.
     pub fn encode(&self, out: &mut BytesMut) {
         out.put_i64(self.czxid);
