@@ -14,7 +14,7 @@ use super::membership::Membership;
 use super::stored::{StoredTopic, write_all};
 use super::topics::{AdminError, NewTopic, TopicPlan, plan_partitions, plan_topic};
 use crate::config::{BrokerConfig, TopicConfig};
-use crate::coordination::schema::{ProducerIdBlock, to_json};
+use crate::coordination::schema::{ProducerIdBlock, TopicAssignment, to_json};
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
 use crate::log_manager::LogManagerHandle;
 use crate::metadata::{
@@ -382,6 +382,28 @@ impl Cluster {
             for replica in local_replicas(gone) {
                 if let Err(error) = self.logs.put_aside(replica).await {
                     tracing::error!("{replica} can't be put aside: {error}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up what tools made of topics that are known: more partitions, or, by old ones, no id any more.
+    pub(super) async fn compare(
+        &self,
+        found: &[(String, TopicAssignment)],
+    ) -> Result<(), CoordinationError> {
+        for (name, assignment) in found {
+            let differs = self.current().topic(name).is_some_and(|known| {
+                assignment.partitions.len() > known.partitions.len()
+                    || assignment.topic_id.is_none()
+            });
+            if differs {
+                match self.refresh_topic(name).await {
+                    Err(CoordinationError::Malformed(error)) => {
+                        tracing::error!("{error}; the topic is served as it was");
+                    }
+                    other => other?,
                 }
             }
         }

@@ -10,6 +10,7 @@ pub mod election;
 pub mod membership;
 mod stored;
 pub mod topics;
+mod watch_topics;
 mod watch_znodes;
 
 use std::rc::Rc;
@@ -25,6 +26,7 @@ use self::configs::{ConfigAlteration, ConfigResource};
 use self::membership::Membership;
 use self::topics::{AdminError, NewTopic, TopicPlan};
 use crate::config::BrokerConfig;
+use crate::coordination::schema::TopicAssignment;
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
 use crate::log_manager::LogManagerHandle;
 use crate::metadata::{BrokerId, BrokerNode, MetadataImage};
@@ -216,6 +218,8 @@ impl Handler<AllocateProducerIds> for Controller {
 enum Synchronise {
     /// Topics came, went, or are marked for deletion.
     Topics,
+    /// Topics were read, or have changed: their names and what was found.
+    Assignments(Vec<(String, TopicAssignment)>),
     /// The configuration of something changed: `topics/T`, `brokers/N`.
     Config(String),
 }
@@ -229,6 +233,7 @@ impl Handler<Synchronise> for Controller {
             let cluster = cluster.lock().await;
             match change {
                 Synchronise::Topics => cluster.synchronise().await,
+                Synchronise::Assignments(found) => cluster.compare(&found).await,
                 Synchronise::Config(entity) => match entity.split_once('/') {
                     Some(("topics", topic)) => cluster.refresh_topic(topic).await,
                     Some(("brokers", _)) => cluster.refresh_brokers().await,

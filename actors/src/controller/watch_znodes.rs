@@ -1,9 +1,10 @@
-//! Follows the znodes that tools write behind the controller's back: new topics, marks for deletion, changed
-//! configurations. The controller's own writes come by here too and change nothing any more.
+//! Follows the znodes that tools write behind the controller's back: new topics, added partitions, marks for deletion,
+//! changed configurations. The controller's own writes come by here too and change nothing any more.
 
 use tokio::select;
 
 use super::topics::AdminError;
+use super::watch_topics::TopicWatches;
 use super::{ControllerHandle, Synchronise};
 use crate::coordination::schema::{ConfigChange, from_json};
 use crate::coordination::{CoordinationClient, paths};
@@ -22,7 +23,8 @@ pub(super) async fn follow(
     // What was noticed before this start has been read with the configurations themselves.
     let mut seen = notices.iter().filter_map(|name| sequence(name)).max();
     let mut config_changes = Box::pin(watcher.changed());
-    let mut topics = Box::pin(client.watch_children(paths::TOPICS).await?.1.changed());
+    let (names, watcher) = client.watch_children(paths::TOPICS).await?;
+    let mut topics = Box::pin(watcher.changed());
     let mut deletions = Box::pin(
         client
             .watch_children(paths::DELETE_TOPICS)
@@ -31,12 +33,24 @@ pub(super) async fn follow(
             .changed(),
     );
     controller.synchronise(Synchronise::Topics).await?;
+    let mut watches = TopicWatches::default();
+    let assignments = watches.add(client, names).await?;
+    controller
+        .synchronise(Synchronise::Assignments(assignments))
+        .await?;
     loop {
         select! {
             () = client.ended() => return Ok(()),
             _ = &mut topics => {
-                topics = Box::pin(client.watch_children(paths::TOPICS).await?.1.changed());
+                let (names, watcher) = client.watch_children(paths::TOPICS).await?;
+                topics = Box::pin(watcher.changed());
                 controller.synchronise(Synchronise::Topics).await?;
+                let assignments = watches.add(client, names).await?;
+                controller.synchronise(Synchronise::Assignments(assignments)).await?;
+            }
+            changed = watches.changed() => {
+                let assignments = watches.add(client, vec![changed]).await?;
+                controller.synchronise(Synchronise::Assignments(assignments)).await?;
             }
             _ = &mut deletions => {
                 deletions = Box::pin(client.watch_children(paths::DELETE_TOPICS).await?.1.changed());

@@ -205,6 +205,15 @@ impl CoordinationClient {
         Ok(self.client.list_and_watch_children(path).await?)
     }
 
+    /// Reads a JSON node and arms a watch on its data; `None` when it is missing.
+    pub async fn watch_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Option<(Option<T>, OneshotWatcher)>> {
+        let watched = missing_is_none(self.client.get_and_watch_data(path).await)?;
+        Ok(watched.map(|(data, _, watcher)| (from_json(path, &data).ok(), watcher)))
+    }
+
     /// Replaces a node's data; with a version, only if it has that one.
     pub async fn set(&self, path: &str, data: &[u8], version: Option<i32>) -> Result<Stat> {
         Ok(self.client.set_data(path, data, version).await?)

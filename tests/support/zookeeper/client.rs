@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use troupe_protocol::zookeeper::jute::{Reader, Writer};
@@ -141,6 +142,13 @@ impl Client {
                 return message;
             }
         }
+    }
+
+    /// Lets writes fail that the server does not take in time.
+    pub fn set_write_timeout(&self, timeout: Duration) {
+        self.stream
+            .set_write_timeout(Some(timeout))
+            .expect("a time");
     }
 
     /// Sends raw bytes.
