@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -365,6 +365,65 @@ async fn connections_of_one_address_are_limited() {
     first.send(&request(1, op::CLOSE_SESSION, |_| ())).await;
     assert_eq!(first.reply().await.0, 1);
     assert!(first.is_closed().await);
+}
+
+/// Says how many transactions come together, and takes its time: each batch waits to be released.
+struct Slow {
+    batches: mpsc::Sender<u64>,
+    released: mpsc::Receiver<()>,
+}
+
+impl ZnodeStore for Slow {
+    fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        self.batches.send(batch.transactions).unwrap();
+        self.released.recv().unwrap();
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn contents(&self) -> Result<Contents, StoreError> {
+        Ok(Contents::new())
+    }
+}
+
+#[actix_rt::test]
+async fn no_more_requests_are_taken_than_may_be_outstanding() {
+    const LIMIT: u64 = 10;
+    let (batches, committed) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    let runtime = Runtime::single_threaded(Arc::new(SystemClock::new()));
+    let mut config = ZnodeConfig::new("/nowhere", 0);
+    config.global_outstanding_limit = usize::try_from(LIMIT).unwrap();
+    let service = Coordination::start_with(config, &runtime, Box::new(Slow { batches, released }))
+        .await
+        .unwrap();
+    // The session, and then every batch, goes through at once; none is larger than the limit.
+    let releaser = std::thread::spawn(move || {
+        let mut sizes = Vec::new();
+        while let Ok(size) = committed.recv() {
+            sizes.push(size);
+            if release.send(()).is_err() {
+                break;
+            }
+        }
+        sizes
+    });
+    let mut raw = Raw::open(&service).await;
+    raw.session().await;
+    let requests: Vec<u8> = (0..200)
+        .flat_map(|number| create(number, format!("/n{number}").as_bytes()))
+        .collect();
+    raw.send(&requests).await;
+    for number in 0..200 {
+        assert_eq!(raw.reply().await.0, number);
+    }
+    service.shutdown().await.unwrap();
+    let sizes = releaser.join().unwrap();
+    assert_eq!(sizes.iter().sum::<u64>(), 201);
+    assert!(sizes.iter().all(|&size| size <= LIMIT), "{sizes:?}");
 }
 
 #[actix_rt::test]

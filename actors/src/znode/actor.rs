@@ -12,7 +12,7 @@ use std::time::Duration;
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use troupe_protocol::zookeeper::connect::{ConnectRequest, PASSWORD_LEN};
 use troupe_protocol::zookeeper::four_letter::Word;
 use troupe_protocol::zookeeper::requests::Request;
@@ -48,6 +48,8 @@ pub struct Requests {
     pub connection: ConnectionId,
     /// At least one.
     pub requests: Vec<Request>,
+    /// Their share of `globalOutstandingLimit`, given back when their replies are sent.
+    pub share: OwnedSemaphorePermit,
 }
 
 /// A connection is gone.
@@ -100,6 +102,9 @@ pub struct Znode {
     /// Stored by the next commit, and what leaves after it.
     queued: Batch,
     queued_outputs: Vec<Output>,
+    /// What the requests hold whose replies are in `committing` and in `queued_outputs`.
+    committing_shares: Vec<OwnedSemaphorePermit>,
+    queued_shares: Vec<OwnedSemaphorePermit>,
     commit_started_ms: Option<i64>,
     ticks: u32,
     /// Whether anything was committed since the last snapshot.
@@ -129,6 +134,8 @@ impl Znode {
             committing: Vec::new(),
             queued: Batch::default(),
             queued_outputs: Vec::new(),
+            committing_shares: Vec::new(),
+            queued_shares: Vec::new(),
             commit_started_ms: None,
             ticks: 0,
             unsaved: false,
@@ -165,6 +172,7 @@ impl Znode {
         if !self.queued.is_empty() {
             let batch = std::mem::take(&mut self.queued);
             self.committing = std::mem::take(&mut self.queued_outputs);
+            self.committing_shares = std::mem::take(&mut self.queued_shares);
             self.commit_started_ms = Some(self.now().monotonic_ms);
             self.unsaved = true;
             self.work(store, ctx, move |store| match store.commit(batch) {
@@ -212,6 +220,7 @@ impl Znode {
             };
             match result {
                 Ok(Done::Stored) => {
+                    znode.committing_shares.clear();
                     let outputs = std::mem::take(&mut znode.committing);
                     let now_ms = znode.now().monotonic_ms;
                     let started_ms = znode.commit_started_ms.take().unwrap_or(now_ms);
@@ -263,6 +272,8 @@ impl Znode {
         self.connections.clear();
         self.committing.clear();
         self.queued_outputs.clear();
+        self.committing_shares.clear();
+        self.queued_shares.clear();
         self.queued = Batch::default();
     }
 
@@ -352,6 +363,11 @@ impl Handler<Requests> for Znode {
             self.statistics.received += 1;
             let step = self.service.request(message.connection, request, now);
             self.perform(step, ctx);
+        }
+        if !self.queued.is_empty() {
+            self.queued_shares.push(message.share);
+        } else if self.commit_started_ms.is_some() {
+            self.committing_shares.push(message.share);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
@@ -9,6 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use troupe_protocol::zookeeper::connect::ConnectRequest;
 use troupe_protocol::zookeeper::four_letter::Word;
 use troupe_protocol::zookeeper::frame::split_frame;
@@ -45,20 +47,53 @@ pub enum ConnectionError {
     Service(#[from] actix::MailboxError),
 }
 
+/// What all connections share.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `jute.maxbuffer`: the longest request, in bytes.
+    pub max_frame: usize,
+    outstanding_limit: usize,
+    outstanding: Arc<Semaphore>,
+}
+
+impl Limits {
+    /// Allows frames of so many bytes, and so many requests of all connections together (`globalOutstandingLimit`, at
+    /// least one) that are not answered yet.
+    pub fn new(max_frame: usize, outstanding_limit: usize) -> Self {
+        let outstanding_limit = outstanding_limit.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            max_frame,
+            outstanding_limit,
+            outstanding: Arc::new(Semaphore::new(outstanding_limit)),
+        }
+    }
+
+    /// Waits until so many more requests, no more than the limit, may be taken.
+    async fn share(&self, requests: usize) -> OwnedSemaphorePermit {
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        let share = self.outstanding.clone().acquire_many_owned(requests).await;
+        match share {
+            Ok(share) => share,
+            // The semaphore is never closed.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
 /// Serves one client until either side has enough.
 pub async fn serve(
     mut stream: TcpStream,
     peer: SocketAddr,
     connection: ConnectionId,
     znode: Addr<Znode>,
-    max_frame: usize,
+    limits: Limits,
 ) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
     let (read, mut write) = stream.split();
     let mut reader = Reader {
         read,
         buffer: BytesMut::new(),
-        max_frame,
+        max_frame: limits.max_frame,
     };
     let first = actix_rt::time::timeout(SESSIONLESS_TIMEOUT, reader.first()).await;
     let handshake = match first.map_err(|_| ConnectionError::Silent)?? {
@@ -82,7 +117,7 @@ pub async fn serve(
         })
         .await?;
     let result = tokio::select! {
-        result = take_requests(&mut reader, connection, &znode, gate) => result,
+        result = take_requests(&mut reader, connection, &znode, gate, &limits) => result,
         result = write_frames(&mut write, waiting) => result.map_err(Into::into),
     };
     // An ended service has forgotten the connection already.
@@ -95,18 +130,22 @@ async fn take_requests(
     connection: ConnectionId,
     znode: &Addr<Znode>,
     gate: Gate,
+    limits: &Limits,
 ) -> Result<(), ConnectionError> {
+    let most = BATCH.min(limits.outstanding_limit);
     while let Some(frame) = reader.frame().await? {
         let mut requests = vec![Request::decode(frame)?];
-        while requests.len() < BATCH
+        while requests.len() < most
             && let Some(frame) = reader.buffered_frame()?
         {
             requests.push(Request::decode(frame)?);
         }
+        let share = limits.share(requests.len()).await;
         znode
             .send(Requests {
                 connection,
                 requests,
+                share,
             })
             .await?;
         gate.open().await;

@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use troupe_protocol::zookeeper::frame::DEFAULT_MAX_FRAME;
 
 use super::actor::{Stop, Znode};
-use super::connection;
+use super::connection::{self, Limits};
 use super::four_letter::Settings;
 use super::service::{ContentsError, Now, Service};
 use super::sessions::{ConnectionId, TimeoutRange};
@@ -42,6 +42,8 @@ pub struct ZnodeConfig {
     pub max_frame: usize,
     /// `4lw.commands.whitelist`: the four-letter words that are answered; all without a list.
     pub four_letter_words: Option<Vec<String>>,
+    /// `globalOutstandingLimit`: requests of all connections that are taken and not answered yet.
+    pub global_outstanding_limit: usize,
 }
 
 impl ZnodeConfig {
@@ -57,6 +59,7 @@ impl ZnodeConfig {
             max_client_cnxns: 0,
             max_frame: DEFAULT_MAX_FRAME,
             four_letter_words: None,
+            global_outstanding_limit: 1_000,
         }
     }
 
@@ -159,7 +162,7 @@ impl Coordination {
         let acceptor = Arc::new(Acceptor {
             znode: addr.clone(),
             runtime: runtime.clone(),
-            max_frame: config.max_frame,
+            limits: Limits::new(config.max_frame, config.global_outstanding_limit),
             max_per_address: config.max_client_cnxns,
             per_address: Mutex::default(),
             next: AtomicU64::new(1),
@@ -245,7 +248,7 @@ async fn bind(addr: SocketAddr) -> Result<TcpListener, CoordinationError> {
 struct Acceptor {
     znode: Addr<Znode>,
     runtime: Runtime,
-    max_frame: usize,
+    limits: Limits,
     max_per_address: usize,
     per_address: Mutex<HashMap<IpAddr, usize>>,
     next: AtomicU64,
@@ -312,7 +315,7 @@ impl Acceptor {
         let mut stopped = self.stopped.clone();
         let znode = self.znode.clone();
         let result = tokio::select! {
-            result = connection::serve(stream, peer, connection, znode, self.max_frame) => result,
+            result = connection::serve(stream, peer, connection, znode, self.limits.clone()) => result,
             _ = stopped.wait_for(|&stopped| stopped) => Ok(()),
         };
         if let Err(error) = result {

@@ -113,6 +113,7 @@ impl ZookeeperConfig {
         }
         znode.max_client_cnxns = read(&values, "maxClientCnxns");
         znode.max_frame = read(&values, "jute.maxbuffer");
+        znode.global_outstanding_limit = read(&values, "globalOutstandingLimit");
         znode.four_letter_words = words(&text(&values, "4lw.commands.whitelist"));
         let admin = match read(&values, "admin.enableServer") {
             true => {
@@ -248,6 +249,7 @@ mod tests {
         assert_eq!(config.znode.session_timeouts_ms(), (6000, 60_000));
         assert_eq!(config.znode.max_client_cnxns, 60);
         assert_eq!(config.znode.max_frame, 0xf_ffff);
+        assert_eq!(config.znode.global_outstanding_limit, 1_000);
         assert_eq!(config.znode.four_letter_words, None);
         assert_eq!(config.admin, None);
     }
