@@ -51,7 +51,8 @@ impl<H: Companion> Led<H> {
         Arc::clone(&self.running.borrow())
     }
 
-    /// Starts by `start`, from replica and leader epoch, what an image asks for, and ends the others.
+    /// Ends what an image does not ask for any more, then starts by `start`, from replica and leader epoch, what it asks
+    /// for. In this order: a successor reads the log, and nothing may be written behind its back.
     pub(crate) async fn follow(
         &self,
         image: &MetadataImage,
@@ -70,6 +71,12 @@ impl<H: Companion> Led<H> {
             .iter()
             .filter_map(|partition| running.remove(partition))
             .collect();
+        if !ended.is_empty() {
+            self.running.send_replace(Arc::new(running.clone()));
+        }
+        for (_, companion) in ended {
+            companion.stop().await;
+        }
         let count = running.len();
         for (partition, (epoch, replica)) in wanted {
             running.entry(partition).or_insert_with(|| {
@@ -77,11 +84,8 @@ impl<H: Companion> Led<H> {
                 (epoch, companion)
             });
         }
-        if !ended.is_empty() || running.len() > count {
+        if running.len() > count {
             self.running.send_replace(Arc::new(running));
-        }
-        for (_, companion) in ended {
-            companion.stop().await;
         }
     }
 
@@ -100,5 +104,74 @@ impl<H: Companion> Led<H> {
                 Some((number, (epoch, partition.local.clone()?)))
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::config::TopicConfig;
+    use crate::metadata::{PartitionImage, TopicImage};
+    use crate::partition::testing::{BROKER, TestClock, open};
+    use crate::storage::memory::MemoryStorage;
+
+    /// Notes when it starts and when it has ended.
+    #[derive(Clone)]
+    struct Noting {
+        epoch: i32,
+        notes: Rc<RefCell<Vec<String>>>,
+    }
+
+    impl Companion for Noting {
+        async fn stop(&self) {
+            tokio::task::yield_now().await;
+            self.notes.borrow_mut().push(format!("end {}", self.epoch));
+        }
+    }
+
+    fn image(local: &PartitionHandle, leader_epoch: i32) -> MetadataImage {
+        let partition = PartitionImage {
+            leader: BROKER,
+            leader_epoch,
+            replicas: vec![BROKER],
+            isr: vec![BROKER],
+            local: Some(local.clone()),
+        };
+        let mut image = MetadataImage::default();
+        image.put_topic(Arc::new(TopicImage {
+            name: "t".into(),
+            id: Uuid::from_u128(7),
+            is_internal: true,
+            config: Arc::default(),
+            overrides: BTreeMap::new(),
+            partitions: vec![partition],
+        }));
+        image
+    }
+
+    #[actix_rt::test]
+    async fn one_has_ended_before_its_successor_starts() {
+        let storage = Arc::new(MemoryStorage::new());
+        let replica = open(&storage, &TestClock::new(1), TopicConfig::default(), true);
+        let notes = Rc::new(RefCell::new(Vec::new()));
+        let (led, running) = Led::new(BROKER, "t");
+        let start = |_, epoch| {
+            notes.borrow_mut().push(format!("start {epoch}"));
+            let notes = Rc::clone(&notes);
+            Noting { epoch, notes }
+        };
+        let first = image(&replica, 4);
+        led.follow(&first, start).await;
+        led.follow(&first, start).await;
+        led.follow(&image(&replica, 5), start).await;
+        assert_eq!(running.borrow().get(&0).map(|(_, one)| one.epoch), Some(5));
+        led.follow(&MetadataImage::default(), start).await;
+        assert!(running.borrow().is_empty());
+        assert_eq!(*notes.borrow(), ["start 4", "end 4", "start 5", "end 5"]);
     }
 }
