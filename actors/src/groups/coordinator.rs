@@ -200,11 +200,11 @@ impl Coordinator {
                 group,
                 member,
                 generation,
-                producer,
+                membership,
                 offsets,
                 reply,
             } => match self.check_transactional_commit(&group, &member, generation) {
-                Ok(()) => self.commit_in_transaction(group, producer, offsets, reply, ctx),
+                Ok(()) => self.commit_in_transaction(group, membership, offsets, reply, ctx),
                 Err(error) => answer(reply, Err(error)),
             },
             Request::EndTransaction { marker, reply } => self.end_transaction(marker, reply, ctx),

@@ -17,8 +17,9 @@ use super::session::SyncRequest;
 use super::share::group::{ShareBeat, ShareGroup, ShareHeartbeat};
 use crate::internal_topic::led::Companion;
 use crate::metadata::MetadataImage;
+use crate::internal_topic::writes::Membership;
 use crate::partition::{Answer, Reply};
-use crate::transactions::{Marker, Producer};
+use crate::transactions::Marker;
 
 /// Who commits, leaves or heartbeats.
 #[derive(Debug, Clone)]
@@ -76,12 +77,12 @@ pub(crate) enum Request {
         offsets: Vec<(TopicPartition, CommittedOffset)>,
         reply: Reply<()>,
     },
-    /// Offsets that count once the transaction of this producer is committed.
+    /// Offsets that count once this transaction is committed.
     TransactionalCommit {
         group: Arc<str>,
         member: MemberRef,
         generation: i32,
-        producer: Producer,
+        membership: Membership,
         offsets: Vec<(TopicPartition, CommittedOffset)>,
         reply: Reply<()>,
     },

@@ -8,15 +8,16 @@ use super::coordinator::Coordinator;
 use super::offsets::{CommittedOffset, TopicPartition};
 use super::requests::answer;
 use super::writes::Completion;
+use crate::internal_topic::writes::Membership;
 use crate::partition::{Answer, Reply};
-use crate::transactions::{Marker, Producer};
+use crate::transactions::Marker;
 
 impl Coordinator {
     /// Writes offsets as part of a producer's transaction. They count once that is committed.
     pub(super) fn commit_in_transaction(
         &mut self,
         group: Arc<str>,
-        producer: Producer,
+        membership: Membership,
         offsets: Vec<(TopicPartition, CommittedOffset)>,
         reply: Reply<()>,
         ctx: &mut Context<Self>,
@@ -26,14 +27,14 @@ impl Coordinator {
         let records = Self::offset_records(&group, &offsets);
         let completion = Completion::TransactionalCommit {
             group,
-            producer_id: producer.id,
+            producer_id: membership.producer.id,
             offsets,
             reply,
         };
         match records {
             Ok(records) => self
                 .writes
-                .push_transactional(records, producer, completion),
+                .push_transactional(records, membership, completion),
             Err(error) => {
                 tracing::error!(%error, "offsets can't be stored");
                 self.writes.push_failed(completion);

@@ -8,21 +8,29 @@ use troupe_protocol::kafka::records::batch::{BatchError, BatchHeader, NO_SEQUENC
 use troupe_protocol::kafka::records::builder::BatchBuilder;
 use troupe_protocol::kafka::records::record::Record;
 
-use crate::partition::messages::{Acks, Append, Origin};
-use crate::partition::{Answer, PartitionHandle};
+use crate::partition::messages::{Acks, Append};
+use crate::partition::{Answer, PartitionHandle, Verification};
 use crate::transactions::{Marker, Producer};
 
-/// No more is added to a batch of this size.
+/// Nothing is added to a batch that would make it larger than this.
 const BATCH_BYTES: usize = 1 << 20;
 
 /// A key, and a value or a tombstone.
 pub(crate) type KeyValue = (Bytes, Option<Bytes>);
 
+/// The transaction that records belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Membership {
+    pub(crate) producer: Producer,
+    /// How it is known that the transaction is open.
+    pub(crate) verification: Verification,
+}
+
 /// What is written.
 #[derive(Debug)]
 enum What {
     /// Records, of a producer's transaction or of none.
-    Records(Vec<KeyValue>, Option<Producer>),
+    Records(Vec<KeyValue>, Option<Membership>),
     /// The end of a producer's transaction.
     Marker(Marker),
     /// Nothing: this can't be stored.
@@ -31,7 +39,7 @@ enum What {
 
 /// What one write appends.
 enum Next {
-    Batch(BytesMut),
+    Batch(BytesMut, Verification),
     Marker(Marker),
     Nothing,
 }
@@ -62,10 +70,10 @@ impl<C> Writes<C> {
     pub(crate) fn push_transactional(
         &mut self,
         records: Vec<KeyValue>,
-        producer: Producer,
+        membership: Membership,
         completion: C,
     ) {
-        self.add(What::Records(records, Some(producer)), completion);
+        self.add(What::Records(records, Some(membership)), completion);
     }
 
     /// Adds the end of a transaction.
@@ -100,7 +108,9 @@ impl<C> Writes<C> {
         let partition = partition.clone();
         Some(async move {
             match next {
-                Ok(Next::Batch(batch)) => append(&partition, batch).await.map_err(told),
+                Ok(Next::Batch(batch, verification)) => {
+                    append(&partition, batch, verification).await.map_err(told)
+                }
                 Ok(Next::Marker(marker)) => marker.write_to(&partition).await,
                 Ok(Next::Nothing) => Ok(()),
                 Err(error) => {
@@ -126,27 +136,23 @@ impl<C> Writes<C> {
             return Ok(Next::Marker(marker));
         }
         self.next_batch(now_ms)
-            .map(|batch| batch.map_or(Next::Nothing, Next::Batch))
     }
 
-    fn next_batch(&mut self, now_ms: i64) -> Result<Option<BytesMut>, BatchError> {
-        let producer = self.waiting.iter().find_map(|(what, _)| what.producer());
-        let mut builder = builder(producer.flatten());
+    fn next_batch(&mut self, now_ms: i64) -> Result<Next, BatchError> {
+        let membership = self.waiting.iter().find_map(|(what, _)| what.membership());
+        let mut builder = builder(membership.flatten());
         let mut outcome = Ok(());
         let (mut offset, mut size) = (0, 0);
-        while size < BATCH_BYTES
-            && self
-                .waiting
-                .front()
-                .is_some_and(|(what, _)| what.may_join(producer))
-            && let Some((next, completion)) = self.waiting.pop_front()
+        while self.waiting.front().is_some_and(|(what, _)| {
+            what.may_join(membership) && (size == 0 || size + what.size() <= BATCH_BYTES)
+        }) && let Some((next, completion)) = self.waiting.pop_front()
         {
+            size += next.size();
             let (records, failed) = match next {
                 What::Records(records, _) => (records, None),
                 _ => (Vec::new(), Some(ErrorCode::UnknownServerError)),
             };
             for (key, value) in records {
-                size += key.len() + value.as_ref().map_or(0, Bytes::len);
                 let record = Record {
                     offset,
                     timestamp: now_ms,
@@ -161,36 +167,48 @@ impl<C> Writes<C> {
         }
         outcome?;
         if builder.is_empty() {
-            return Ok(None);
+            return Ok(Next::Nothing);
         }
-        builder.build().map(Some)
+        let verification = membership.flatten().map(|one| one.verification);
+        let verification = verification.unwrap_or(Verification::NotNeeded);
+        Ok(Next::Batch(builder.build()?, verification))
     }
 }
 
 impl What {
-    /// Returns whose transaction the records belong to; `None` when there are no records.
-    fn producer(&self) -> Option<Option<Producer>> {
+    /// Returns which transaction the records belong to; `None` when there are no records.
+    fn membership(&self) -> Option<Option<Membership>> {
         match self {
-            What::Records(_, producer) => Some(*producer),
+            What::Records(_, membership) => Some(*membership),
             What::Marker(_) | What::Unstorable => None,
         }
     }
 
     /// Tells whether this goes into a batch whose records are of that transaction.
-    fn may_join(&self, producer: Option<Option<Producer>>) -> bool {
+    fn may_join(&self, membership: Option<Option<Membership>>) -> bool {
         match self {
-            What::Records(_, own) => Some(*own) == producer,
+            What::Records(_, own) => Some(*own) == membership,
             What::Marker(_) => false,
             What::Unstorable => true,
         }
     }
+
+    /// Returns the bytes of keys and values.
+    fn size(&self) -> usize {
+        let What::Records(records, _) = self else {
+            return 0;
+        };
+        let value = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+        let sizes = records.iter().map(|(key, of)| key.len() + value(of));
+        sizes.sum()
+    }
 }
 
 /// Starts a batch. Those of a coordinator have no sequence, in transactions neither.
-fn builder(producer: Option<Producer>) -> BatchBuilder {
-    match producer {
+fn builder(membership: Option<Membership>) -> BatchBuilder {
+    match membership {
         None => BatchBuilder::new(),
-        Some(producer) => BatchBuilder::new().transactional(true).producer(
+        Some(Membership { producer, .. }) => BatchBuilder::new().transactional(true).producer(
             producer.id,
             producer.epoch,
             NO_SEQUENCE,
@@ -198,13 +216,17 @@ fn builder(producer: Option<Producer>) -> BatchBuilder {
     }
 }
 
-async fn append(partition: &PartitionHandle, batch: BytesMut) -> Answer<()> {
+async fn append(
+    partition: &PartitionHandle,
+    batch: BytesMut,
+    verification: Verification,
+) -> Answer<()> {
     let header = BatchHeader::parse(&batch).map_err(|_| ErrorCode::UnknownServerError)?;
     let appended = partition.ask(|reply| Append {
         batch,
         header,
         acks: Acks::All,
-        origin: Origin::Broker,
+        verification,
         reply,
     });
     appended.await.map(|_| ())
@@ -236,12 +258,17 @@ mod tests {
         )
     }
 
-    fn keys(batch: &[u8]) -> usize {
-        Batch::parse(batch)
-            .unwrap()
-            .records(1 << 24)
-            .unwrap()
-            .count()
+    fn batch(next: Result<Next, BatchError>) -> BytesMut {
+        match next {
+            Ok(Next::Batch(batch, _)) => batch,
+            _ => panic!("no batch"),
+        }
+    }
+
+    fn keys(next: Result<Next, BatchError>) -> usize {
+        let batch = batch(next);
+        let batch = Batch::parse(&batch).unwrap();
+        batch.records(1 << 24).unwrap().count()
     }
 
     fn finished(writes: &mut Writes<u8>) -> Vec<(u8, bool)> {
@@ -254,20 +281,23 @@ mod tests {
         let mut writes = Writes::default();
         writes.push(vec![record(1), record(1)], 1);
         writes.push_failed(2);
-        writes.push(vec![record(BATCH_BYTES)], 3);
-        writes.push(vec![record(1)], 4);
-        let first = writes.next_batch(0).unwrap().unwrap();
-        assert_eq!(keys(&first), 3);
+        writes.push(vec![record(1)], 3);
+        writes.push(vec![record(BATCH_BYTES)], 4);
+        writes.push(vec![record(1)], 5);
+        assert_eq!(keys(writes.next_batch(0)), 3);
         assert_eq!(finished(&mut writes), [(1, false), (2, true), (3, false)]);
-        assert_eq!(keys(&writes.next_batch(0).unwrap().unwrap()), 1);
+        // What may be too large for the log takes nobody with it.
+        assert_eq!(keys(writes.next_batch(0)), 1);
         assert_eq!(finished(&mut writes), [(4, false)]);
+        assert_eq!(keys(writes.next_batch(0)), 1);
+        assert_eq!(finished(&mut writes), [(5, false)]);
     }
 
     #[test]
     fn nothing_is_written_for_nothing() {
         let mut writes = Writes::default();
         writes.push(Vec::new(), 1);
-        assert!(writes.next_batch(0).unwrap().is_none());
+        assert!(matches!(writes.next_batch(0), Ok(Next::Nothing)));
         assert_eq!(finished(&mut writes), [(1, false)]);
     }
 
@@ -280,28 +310,36 @@ mod tests {
             coordinator_epoch: 1,
             transaction_version: 0,
         };
+        let first = Membership {
+            producer,
+            verification: Verification::NotNeeded,
+        };
+        let ongoing = Membership {
+            verification: Verification::Ongoing,
+            ..first
+        };
         let mut writes = Writes::default();
         writes.push(vec![record(1)], 1);
-        writes.push_transactional(vec![record(1)], producer, 2);
-        writes.push_transactional(vec![record(1)], producer, 3);
-        writes.push_marker(marker, 4);
-        writes.push(vec![record(1)], 5);
+        writes.push_transactional(vec![record(1)], first, 2);
+        writes.push_transactional(vec![record(1)], first, 3);
+        writes.push_transactional(vec![record(1)], ongoing, 4);
+        writes.push_marker(marker, 5);
+        writes.push(vec![record(1)], 6);
         let mut order: Vec<Vec<u8>> = Vec::new();
         let mut next = || {
-            let next = writes.next(0).unwrap();
+            let next = writes.next(0);
             order.push(finished(&mut writes).iter().map(|(c, _)| *c).collect());
             next
         };
-        let batch = |next| match next {
-            Next::Batch(batch) => BatchHeader::parse(&batch).unwrap(),
-            _ => panic!("no batch"),
-        };
-        assert!(!batch(next()).attributes.is_transactional());
-        let header = batch(next());
-        assert!(header.attributes.is_transactional());
-        assert_eq!((header.producer_id, header.producer_epoch), (7, 3));
-        assert!(matches!(next(), Next::Marker(written) if written == marker));
-        assert!(!batch(next()).attributes.is_transactional());
-        assert_eq!(order, [vec![1], vec![2, 3], vec![4], vec![5]]);
+        let header = |next| BatchHeader::parse(&batch(next)).unwrap();
+        assert!(!header(next()).attributes.is_transactional());
+        for _ in [first, ongoing] {
+            let header = header(next());
+            assert!(header.attributes.is_transactional());
+            assert_eq!((header.producer_id, header.producer_epoch), (7, 3));
+        }
+        assert!(matches!(next(), Ok(Next::Marker(written)) if written == marker));
+        assert!(!header(next()).attributes.is_transactional());
+        assert_eq!(order, [vec![1], vec![2, 3], vec![4], vec![5], vec![6]]);
     }
 }

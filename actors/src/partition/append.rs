@@ -4,9 +4,9 @@ use actix::Context;
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::records::batch::{BatchHeader, assign_offset, set_log_append_time};
 
-use super::messages::{Acks, Append, Appended, Origin, WriteMarker};
+use super::messages::{Acks, Append, Appended, WriteMarker};
 use super::waiters::Waiter;
-use super::{Answer, Partition, Reply};
+use super::{Answer, Partition, Reply, Verification};
 use crate::config::TimestampType;
 use crate::log::producers::Sequence;
 
@@ -31,10 +31,10 @@ impl Partition {
             mut batch,
             header,
             acks,
-            origin,
+            verification,
             reply,
         } = append;
-        let written = self.write_data(&mut batch, header, acks, origin);
+        let written = self.write_data(&mut batch, header, acks, verification);
         self.conclude(written, acks, reply, ctx);
     }
 
@@ -93,7 +93,7 @@ impl Partition {
         batch: &mut [u8],
         header: BatchHeader,
         acks: Acks,
-        origin: Origin,
+        verification: Verification,
     ) -> Answer<Written> {
         self.replica.check_append(acks)?;
         if u64::try_from(header.size).unwrap_or(u64::MAX) > self.config.segment_bytes {
@@ -102,9 +102,7 @@ impl Partition {
         if let Some(duplicate) = self.find_duplicate(&header)? {
             return Ok(duplicate);
         }
-        if let Origin::Client(verification) = origin {
-            self.transactions.check(&header, verification)?;
-        }
+        self.transactions.check(&header, verification)?;
         self.write(batch, header)
     }
 

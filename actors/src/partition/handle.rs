@@ -10,12 +10,11 @@ use actix::prelude::SendError;
 use actix::{Actor, Addr, Handler, Message};
 use tokio::sync::{oneshot, watch};
 use troupe_protocol::kafka::errors::ErrorCode;
-use troupe_protocol::kafka::records::batch::BatchHeader;
 use troupe_protocol::kafka::records::control::EndTxnMarker;
 use uuid::Uuid;
 
 use super::messages::{Progress, WriteMarker};
-use super::transactions::{Guard, Transactions};
+use super::transactions::{Begun, Guard, Transactions};
 use super::{Answer, Partition, Reply, TopicPartition};
 
 /// Names a replica and where it lives; the same for as long as it exists.
@@ -149,11 +148,11 @@ impl PartitionHandle {
         answer.await.unwrap_or(Err(ErrorCode::KafkaStorageError))
     }
 
-    /// Prepares to append a batch of a transaction: when that is not open here yet, the coordinator has to be asked.
+    /// Prepares to append something of a transaction: when that is not open here yet, the coordinator has to be asked.
     ///
     /// Returns the guard to ask with; `None` when the transaction is open. `now_ms` in milliseconds since the epoch.
-    pub fn begin_verification(&self, header: &BatchHeader, now_ms: i64) -> Option<Guard> {
-        self.0.transactions.begin(header, now_ms)
+    pub fn begin_verification(&self, begun: Begun, now_ms: i64) -> Option<Guard> {
+        self.0.transactions.begin(begun, now_ms)
     }
 
     /// Gives a guard back for which the coordinator knows no transaction.

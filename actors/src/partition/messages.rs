@@ -49,15 +49,6 @@ pub enum Acks {
     All,
 }
 
-/// Who appends; decides what may be appended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// A producer, whose transactions are verified.
-    Client(Verification),
-    /// This broker: its coordinators.
-    Broker,
-}
-
 /// Appends one validated batch.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -68,8 +59,8 @@ pub struct Append {
     pub header: BatchHeader,
     /// When to answer.
     pub acks: Acks,
-    /// Who asks.
-    pub origin: Origin,
+    /// How it is known that its transaction is open.
+    pub verification: Verification,
     /// The answer.
     pub reply: Reply<Appended>,
 }

@@ -32,7 +32,7 @@ pub use actor::Partition;
 pub(crate) use actor::{Opening, Surroundings};
 pub use handle::PartitionHandle;
 pub use messages::Progress;
-pub use transactions::{Guard, Verification};
+pub use transactions::{Begun, Guard, Verification};
 
 /// Names a partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

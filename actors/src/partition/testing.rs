@@ -13,7 +13,7 @@ use troupe_protocol::kafka::records::builder::BatchBuilder;
 use troupe_protocol::kafka::records::record::Record;
 use uuid::Uuid;
 
-use super::messages::{Acks, Append, Appended, BecomeLeader, Origin, Read, ReadResult, Reader};
+use super::messages::{Acks, Append, Appended, BecomeLeader, Read, ReadResult, Reader};
 use super::{
     Answer, Opening, Partition, PartitionHandle, Surroundings, TopicPartition, Verification,
 };
@@ -154,7 +154,7 @@ pub(crate) async fn start_append(
         batch,
         header,
         acks,
-        origin: Origin::Client(Verification::NotNeeded),
+        verification: Verification::NotNeeded,
         reply,
     };
     partition.send(append).await.unwrap();

@@ -2,7 +2,8 @@
 //!
 //! The partition and the connections share this. A batch that begins a transaction is appended only when the coordinator
 //! says that the partition is in that transaction, and no marker came in between (KIP-890): otherwise a late batch would
-//! begin one that nobody ends. The connection asks the coordinator, before it hands the batch over.
+//! begin one that nobody ends. The connection asks the coordinator, before it hands the batch over. So it is with offsets
+//! that a group's coordinator appends for a producer.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,6 +27,9 @@ pub enum Verification {
 /// Holds for the transaction that a producer is about to open, until it is open or a marker comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guard(u64);
+
+/// Producer id, epoch and first sequence of what is to be appended.
+pub type Begun = (i64, i16, i32);
 
 /// A producer whose transaction is being verified.
 #[derive(Debug)]
@@ -55,13 +59,8 @@ impl Transactions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the guard to verify the transaction of a batch with; `None` when it is open.
-    pub(super) fn begin(&self, header: &BatchHeader, now_ms: i64) -> Option<Guard> {
-        let (id, epoch, sequence) = (
-            header.producer_id,
-            header.producer_epoch,
-            header.base_sequence,
-        );
+    /// Returns the guard to verify a transaction with; `None` when it is open.
+    pub(super) fn begin(&self, (id, epoch, sequence): Begun, now_ms: i64) -> Option<Guard> {
         let mut state = self.state();
         if state.open.get(&id) == Some(&epoch) {
             return None;
@@ -180,17 +179,17 @@ mod tests {
             transactions.check(&data(0, 0), Verification::Ongoing),
             NO_TRANSACTION
         );
-        let guard = transactions.begin(&data(0, 0), 0).unwrap();
+        let guard = transactions.begin((7, 0, 0), 0).unwrap();
         let verified = Verification::Verified(guard);
         assert_eq!(transactions.check(&data(0, 0), verified), Ok(()));
         transactions.appended(&data(0, 0));
-        assert_eq!(transactions.begin(&data(0, 1), 0), None);
+        assert_eq!(transactions.begin((7, 0, 1), 0), None);
         assert_eq!(
             transactions.check(&data(0, 1), Verification::Ongoing),
             Ok(())
         );
         // Of another epoch nothing is open.
-        assert!(transactions.begin(&data(1, 0), 0).is_some());
+        assert!(transactions.begin((7, 1, 0), 0).is_some());
         assert_eq!(
             transactions.check(&data(1, 0), Verification::Ongoing),
             NO_TRANSACTION
@@ -205,11 +204,11 @@ mod tests {
     #[test]
     fn a_marker_voids_what_was_verified_before_it() {
         let transactions = Transactions::default();
-        let stale = transactions.begin(&data(0, 0), 0).unwrap();
+        let stale = transactions.begin((7, 0, 0), 0).unwrap();
         transactions.appended(&marker(0));
         let check = |guard| transactions.check(&data(0, 0), Verification::Verified(guard));
         assert_eq!(check(stale), NO_TRANSACTION);
-        let fresh = transactions.begin(&data(0, 0), 0).unwrap();
+        let fresh = transactions.begin((7, 0, 0), 0).unwrap();
         assert_eq!(check(stale), NO_TRANSACTION);
         assert_eq!(check(fresh), Ok(()));
         transactions.refused(7, stale);
@@ -221,8 +220,8 @@ mod tests {
     #[test]
     fn a_batch_does_not_overtake_one_that_has_to_come_again() {
         let transactions = Transactions::default();
-        let first = transactions.begin(&data(0, 0), 0).unwrap();
-        let second = transactions.begin(&data(0, 5), 0).unwrap();
+        let first = transactions.begin((7, 0, 0), 0).unwrap();
+        let second = transactions.begin((7, 0, 5), 0).unwrap();
         assert_eq!(first, second, "they are of one transaction");
         let check =
             |sequence| transactions.check(&data(0, sequence), Verification::Verified(second));
@@ -235,8 +234,8 @@ mod tests {
     #[test]
     fn a_newer_epoch_starts_over() {
         let transactions = Transactions::default();
-        transactions.begin(&data(0, 0), 0).unwrap();
-        let guard = transactions.begin(&data(1, 3), 5).unwrap();
+        transactions.begin((7, 0, 0), 0).unwrap();
+        let guard = transactions.begin((7, 1, 3), 5).unwrap();
         let verified = Verification::Verified(guard);
         assert_eq!(transactions.check(&data(1, 3), verified), Ok(()));
         assert_eq!(transactions.check(&data(1, 4), verified), OUT_OF_ORDER);

@@ -19,6 +19,7 @@ pub(crate) mod metadata;
 pub(crate) mod offset_commit;
 pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
+mod open_transaction;
 pub(crate) mod produce;
 pub(crate) mod share;
 pub(crate) mod topics;

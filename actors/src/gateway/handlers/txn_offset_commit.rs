@@ -3,7 +3,6 @@
 //! Up to version 4 the producer has added the partition of `__consumer_offsets` by AddOffsetsToTxn; from version 5 on
 //! that happens here (KIP-890).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use troupe_protocol::kafka::errors::ErrorCode;
@@ -14,13 +13,16 @@ use troupe_protocol::kafka::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use troupe_protocol::kafka::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
+use troupe_protocol::kafka::records::batch::NO_SEQUENCE;
 
 use super::group_membership::member_ref;
+use super::open_transaction::{self, Begun};
 use super::transactions::offsets_partition;
 use crate::gateway::request::RequestContext;
 use crate::groups::offsets::{CommittedOffset, TopicPartition, check_metadata};
 use crate::groups::requests::Request;
-use crate::partition::Answer;
+use crate::internal_topic::writes::Membership;
+use crate::partition::{Answer, Verification};
 use crate::transactions::{Producer, for_writers};
 
 /// First version that adds the group's partition to the transaction.
@@ -119,7 +121,7 @@ async fn commit(
         epoch: request.producer_epoch,
     };
     let coordinator = cx.broker.groups.of(&group)?;
-    enter_transaction(cx, request, producer).await?;
+    let verification = enter_transaction(cx, request, producer).await?;
     let member = member_ref(&request.member_id, request.group_instance_id.as_ref());
     let generation = request.generation_id;
     coordinator
@@ -127,7 +129,10 @@ async fn commit(
             group,
             member,
             generation,
-            producer,
+            membership: Membership {
+                producer,
+                verification,
+            },
             offsets,
             reply,
         })
@@ -164,14 +169,19 @@ async fn enter_transaction(
     cx: &RequestContext,
     request: &TxnOffsetCommitRequest,
     producer: Producer,
-) -> Answer<()> {
-    let partition = offsets_partition(cx, &request.group_id)?;
-    let (transactions, id) = (&cx.broker.transactions, &request.transactional_id);
-    if cx.version >= FIRST_WITH_IMPLICIT_ADD {
-        let partitions = BTreeSet::from([partition]);
-        return transactions.add_written(id, producer, partitions).await;
-    }
-    let verified = transactions.verify(id, producer, vec![partition]).await;
-    let verified = verified.map_err(for_writers)?;
-    verified.into_iter().collect()
+) -> Answer<Verification> {
+    let wanted = offsets_partition(cx, &request.group_id)?;
+    let image = cx.broker.image();
+    let found = image.partition(&wanted.topic, wanted.partition);
+    let begun = Begun {
+        transactional_id: &request.transactional_id,
+        producer,
+        sequence: NO_SEQUENCE,
+        partition: found
+            .and_then(|found| found.local.as_ref())
+            .ok_or(ErrorCode::NotCoordinator)?,
+        adds: cx.version >= FIRST_WITH_IMPLICIT_ADD,
+    };
+    let verified = open_transaction::verify(cx, begun).await;
+    verified.map_err(for_writers)
 }

@@ -33,7 +33,7 @@ use crate::gateway::dispatch::{Envelope, frame};
 use crate::gateway::request::RequestContext;
 use crate::metadata::{MetadataImage, PartitionImage, TopicImage};
 use crate::partition::Answer;
-use crate::partition::messages::{Acks, Append, Appended, Origin};
+use crate::partition::messages::{Acks, Append, Appended};
 
 const FIRST_WITH_TOPIC_ID: i16 = 13;
 const FIRST_WITH_ZSTD: i16 = 7;
@@ -218,7 +218,7 @@ async fn append(
         batch,
         header,
         acks,
-        origin: Origin::Client(verification),
+        verification,
         reply,
     };
     handle

@@ -6,6 +6,7 @@ use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::produce::ProduceRequest;
 use troupe_protocol::kafka::records::batch::BatchHeader;
 
+use crate::gateway::handlers::open_transaction::{self, Begun};
 use crate::gateway::request::RequestContext;
 use crate::partition::{Answer, PartitionHandle, Verification};
 use crate::transactions::Producer;
@@ -48,58 +49,22 @@ pub(super) async fn verify(
     partition: &PartitionHandle,
     header: &BatchHeader,
 ) -> Answer<Verification> {
-    let adds = cx.version >= FIRST_THAT_ADDS;
     let Some(transactional_id) = transactional_id.filter(|_| header.attributes.is_transactional())
     else {
         return Ok(Verification::NotNeeded);
     };
-    let enabled = cx
-        .broker
-        .current_config
-        .borrow()
-        .transaction_partition_verification_enable;
-    if !enabled && !adds {
-        return Ok(Verification::NotNeeded);
-    }
-    let now_ms = cx.broker.runtime.clock.now_ms();
-    let Some(guard) = partition.begin_verification(header, now_ms) else {
-        return Ok(Verification::Ongoing);
+    let begun = Begun {
+        transactional_id,
+        producer: Producer {
+            id: header.producer_id,
+            epoch: header.producer_epoch,
+        },
+        sequence: header.base_sequence,
+        partition,
+        adds: cx.version >= FIRST_THAT_ADDS,
     };
-    let producer = Producer {
-        id: header.producer_id,
-        epoch: header.producer_epoch,
-    };
-    match ask(cx, transactional_id, producer, partition, adds).await {
-        Ok(()) => Ok(Verification::Verified(guard)),
-        Err(error) => {
-            let told = told(error, cx.version);
-            if !told.is_retriable() {
-                partition.verification_refused(header.producer_id, guard);
-            }
-            Err(told)
-        }
-    }
-}
-
-async fn ask(
-    cx: &RequestContext,
-    transactional_id: &str,
-    producer: Producer,
-    partition: &PartitionHandle,
-    adds: bool,
-) -> Answer<()> {
-    let coordinators = &cx.broker.transactions;
-    let partition = partition.topic_partition().clone();
-    if adds {
-        let partitions = BTreeSet::from([partition]);
-        return coordinators
-            .add_written(transactional_id, producer, partitions)
-            .await;
-    }
-    let answers = coordinators
-        .verify(transactional_id, producer, vec![partition])
-        .await?;
-    answers.into_iter().collect()
+    let verified = open_transaction::verify(cx, begun).await;
+    verified.map_err(|error| told(error, cx.version))
 }
 
 /// Says in the words of Produce what a coordinator answered. NOT_ENOUGH_REPLICAS is what makes producers of any age send a
