@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use kafka_protocol::messages::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
@@ -17,14 +20,15 @@ use kafka_protocol::messages::txn_offset_commit_request::{
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest,
     DescribeTransactionsRequest, EndTxnRequest, FindCoordinatorRequest, GroupId,
-    InitProducerIdRequest, ListTransactionsRequest, OffsetFetchRequest, ProducerId,
-    TransactionalId, TxnOffsetCommitRequest,
+    InitProducerIdRequest, ListTransactionsRequest, OffsetCommitRequest, OffsetFetchRequest,
+    ProducerId, TransactionalId, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use support::clients::create_topic;
 use support::process::HANG_GUARD;
 use support::requests::topic_name;
 use support::server::{Kind, Server};
+use support::skip::skip;
 use support::wire::Wire;
 
 const NONE: i16 = 0;
@@ -332,13 +336,10 @@ fn each_version_knows_fencing_by_its_own_code() {
         assert_eq!(first.try_add_offsets(version), fenced);
         assert_eq!(first.try_end(version, true).0, fenced);
     }
-    for version in 0..=5 {
+    for version in 3..=5 {
         let request = init_request("id")
             .with_producer_id(ProducerId(first.producer_id))
             .with_producer_epoch(first.epoch);
-        if version < 3 {
-            continue;
-        }
         let code = first.wire.call(version, &request).error_code;
         let fenced = if version < 4 {
             INVALID_PRODUCER_EPOCH
@@ -446,6 +447,49 @@ fn offsets_count_when_their_transaction_is_committed() {
     }
 }
 
+/// Commits an offset of partition 0 of `t` outside of any transaction.
+fn commit_plainly(server: &Server, offset: i64) {
+    let partition = OffsetCommitRequestPartition::default()
+        .with_committed_offset(offset)
+        .with_committed_leader_epoch(-1)
+        .with_committed_metadata(Some(text("note")));
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(topic_name("t"))
+        .with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(GroupId(text(GROUP)))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
+    let response = Wire::connect(server).call(7, &request);
+    assert_eq!(response.topics[0].partitions[0].error_code, NONE);
+}
+
+#[test]
+fn of_plain_and_transactional_commits_the_later_one_counts() {
+    let mut server = start();
+    let mut producer = Producer::new(&server, "id");
+    for (first_plain, after) in [(true, 2), (false, 1)] {
+        producer.add_offsets();
+        if first_plain {
+            commit_plainly(&server, 1);
+            producer.commit(2);
+        } else {
+            producer.commit(2);
+            commit_plainly(&server, 1);
+        }
+        producer.end(true);
+        producer.wait_for("CompleteCommit");
+        assert_eq!(stable_offset(&server), after);
+        if server.kind() == Kind::Troupe {
+            server.kill();
+            server.restart();
+            find_coordinators(&server);
+            producer.reconnect(&server);
+            assert_eq!(stable_offset(&server), after, "what is stored says so too");
+        }
+    }
+}
+
 #[test]
 fn offsets_are_committed_by_those_who_may() {
     let server = start();
@@ -511,7 +555,7 @@ fn offsets_can_be_added_before_anybody_has_looked_for_a_group() {
 fn a_transaction_survives_kill_9() {
     let mut server = start();
     if server.kind() == Kind::Kafka {
-        // Kafka 3.9.1 was seen to leave the offset unstable for ever.
+        skip("Kafka 3.9.1 was seen to leave the offset unstable for ever");
         return;
     }
     let mut producer = Producer::new(&server, "id");
@@ -570,7 +614,7 @@ fn a_transactional_id_that_nobody_uses_is_forgotten() {
 fn each_transaction_has_its_own_epoch_from_version_5_on() {
     let server = start();
     if server.kind() == Kind::Kafka {
-        // It came with Kafka 4.0.
+        skip("it came with Kafka 4.0");
         return;
     }
     let features = Wire::connect(&server).call(
@@ -642,7 +686,11 @@ fn transactional_ids_are_listed() {
             .0
             .is_empty()
     );
-    assert!(list(1, all.clone().with_duration_filter(1_000_000)).0.len() <= 1);
+    // One that never began has begun long ago.
+    assert_eq!(
+        list(1, all.clone().with_duration_filter(1_000_000)).0,
+        ["idle: Empty"]
+    );
     if server.kind() == Kind::Troupe {
         let pattern = all.with_transactional_id_pattern(Some(text("i.*")));
         assert_eq!(list(2, pattern).0, ["idle: Empty"]);

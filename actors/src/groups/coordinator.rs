@@ -524,20 +524,28 @@ impl Coordinator {
         if let Err(error) = entry.kill() {
             return answer(reply, Err(error));
         }
-        self.remove_group(id, Some(reply));
+        self.bury(id, Some(reply));
         self.write(ctx);
+    }
+
+    /// Has a group that was killed removed once everything under way is in the log: that has to go too.
+    fn bury(&mut self, id: &Arc<str>, reply: Option<Reply<()>>) {
+        let group = Arc::clone(id);
+        self.writes
+            .push(Vec::new(), Completion::Burial { group, reply });
     }
 
     /// Writes the tombstones of a group that was killed.
     fn remove_group(&mut self, id: &Arc<str>, reply: Option<Reply<()>>) {
-        let Some(entry) = self.entry(id) else { return };
-        let partitions: Vec<TopicPartition> = entry
-            .offsets
-            .iter()
-            .map(|(partition, _)| partition.clone())
+        let Some(entry) = self.groups.as_ref().and_then(|groups| groups.get(id)) else {
+            return;
+        };
+        let committed = entry.offsets.iter().map(|(partition, _)| partition);
+        let partitions: BTreeSet<&TopicPartition> = committed
+            .chain(self.open_transactions.partitions_of(id))
             .collect();
         let group = entry.tombstones(id);
-        let records = tombstones(id, &partitions).and_then(|mut records| {
+        let records = tombstones(id, partitions).and_then(|mut records| {
             records.extend(group?);
             Ok(records)
         });
@@ -547,21 +555,24 @@ impl Coordinator {
 
     /// Deletes what is committed in topics that are no more: one of the same name starts anew.
     fn forget_topics(&mut self, topics: &BTreeSet<Arc<str>>, ctx: &mut Context<Self>) {
-        let gone = self.groups.iter().flatten().map(|(id, entry)| {
-            let partitions = entry.offsets.iter().map(|(partition, _)| partition);
-            let partitions: Vec<TopicPartition> = partitions
-                .filter(|(topic, _)| topics.contains(topic))
-                .cloned()
-                .collect();
-            (Arc::clone(id), partitions)
+        let groups = self.groups.iter().flatten();
+        let committed = groups.flat_map(|(id, entry)| {
+            let offsets = entry.offsets.iter();
+            offsets.map(move |(partition, _)| (id, partition))
         });
-        let gone: Vec<_> = gone.filter(|(_, gone)| !gone.is_empty()).collect();
+        let mut gone = BTreeMap::<Arc<str>, BTreeSet<TopicPartition>>::new();
+        for (id, partition) in committed.chain(self.open_transactions.partitions()) {
+            if topics.contains(&partition.0) {
+                let partitions = gone.entry(Arc::clone(id)).or_default();
+                partitions.insert(partition.clone());
+            }
+        }
         for (group, partitions) in gone {
             self.enqueue(
                 tombstones(&group, &partitions),
                 Completion::DeleteOffsets {
                     group,
-                    partitions,
+                    partitions: partitions.into_iter().collect(),
                     reply: None,
                 },
             );
@@ -595,7 +606,7 @@ impl Coordinator {
                 && entry.kill().is_ok()
             {
                 tracing::info!(group = %id, offsets = expired.len(), "a group expired");
-                self.remove_group(&id, None);
+                self.bury(&id, None);
             } else if !expired.is_empty() {
                 tracing::info!(group = %id, offsets = expired.len(), "offsets expired");
                 self.enqueue(
@@ -702,12 +713,7 @@ impl Coordinator {
                 offsets,
                 reply,
             } => {
-                if let Some(entry) = self.entry(&group) {
-                    entry.writes_under_way = entry.writes_under_way.saturating_sub(1);
-                    for (partition, committed) in offsets.into_iter().filter(|_| result.is_ok()) {
-                        entry.offsets.put(partition, committed);
-                    }
-                }
+                self.committed(&group, offsets, result);
                 answer(reply, result);
             }
             Completion::TransactionalCommit {
@@ -727,36 +733,74 @@ impl Coordinator {
                 partitions,
                 reply,
             } => {
-                if let (Ok(()), Some(entry)) = (result, self.entry(&group)) {
-                    for partition in &partitions {
-                        entry.offsets.remove(partition);
-                    }
+                if result.is_ok() {
+                    self.offsets_deleted(&group, &partitions);
                 }
                 if let Some(DeletionReply { reply, allowed }) = reply {
                     answer(reply, result.map(|()| allowed));
                 }
             }
-            Completion::DeleteGroup { group, reply } => {
-                match (result, &mut self.groups) {
-                    (Ok(()), Some(groups)) => drop(groups.remove(&group)),
-                    (Err(_), Some(groups)) => {
-                        if let Some(entry) = groups.get_mut(&group) {
-                            entry.revive();
-                        }
-                    }
-                    (_, None) => {}
-                }
-                if let Some(reply) = reply {
-                    answer(reply, result);
+            Completion::Burial { group, reply } => match result {
+                Ok(()) => self.remove_group(&group, reply),
+                Err(_) => self.group_removed(&group, reply, result),
+            },
+            Completion::DeleteGroup { group, reply } => self.group_removed(&group, reply, result),
+        }
+    }
+
+    fn committed(
+        &mut self,
+        group: &str,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
+        result: Answer<()>,
+    ) {
+        if result.is_ok() {
+            for (partition, _) in &offsets {
+                self.open_transactions.superseded(group, partition);
+            }
+        }
+        if let Some(entry) = self.entry(group) {
+            entry.writes_under_way = entry.writes_under_way.saturating_sub(1);
+            for (partition, committed) in offsets.into_iter().filter(|_| result.is_ok()) {
+                entry.offsets.put(partition, committed);
+            }
+        }
+    }
+
+    fn offsets_deleted(&mut self, group: &str, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.open_transactions.superseded(group, partition);
+            if let Some(entry) = self.entry(group) {
+                entry.offsets.remove(partition);
+            }
+        }
+    }
+
+    fn group_removed(&mut self, group: &str, reply: Option<Reply<()>>, result: Answer<()>) {
+        match (result, &mut self.groups) {
+            (Ok(()), Some(groups)) => {
+                groups.remove(group);
+                self.open_transactions.group_superseded(group);
+            }
+            (Err(_), Some(groups)) => {
+                if let Some(entry) = groups.get_mut(group) {
+                    entry.revive();
                 }
             }
+            (_, None) => {}
+        }
+        if let Some(reply) = reply {
+            answer(reply, result);
         }
     }
 }
 
-fn tombstones(group: &str, partitions: &[TopicPartition]) -> Result<Vec<KeyValue>, TooLong> {
-    partitions
-        .iter()
-        .map(|(topic, partition)| Ok((records::offset_key(group, topic, *partition)?, None)))
-        .collect()
+fn tombstones<'a>(
+    group: &str,
+    partitions: impl IntoIterator<Item = &'a TopicPartition>,
+) -> Result<Vec<KeyValue>, TooLong> {
+    let tombstone = |(topic, partition): &TopicPartition| {
+        Ok((records::offset_key(group, topic, *partition)?, None))
+    };
+    partitions.into_iter().map(tombstone).collect()
 }

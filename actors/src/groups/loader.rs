@@ -34,8 +34,7 @@ pub(super) struct Loader {
     consumers: BTreeMap<String, Stored>,
     shares: BTreeMap<String, ShareGroup>,
     offsets: BTreeMap<String, Offsets>,
-    /// Records of open transactions, by producer id: they count once the transaction is committed.
-    open: BTreeMap<i64, Vec<Record>>,
+    open: OpenTransactions,
     skipped: u64,
 }
 
@@ -62,21 +61,7 @@ impl Loader {
 
     /// Takes out what open transactions have committed.
     pub(super) fn open_transactions(&mut self) -> OpenTransactions {
-        let mut open = OpenTransactions::default();
-        for (producer_id, records) in std::mem::take(&mut self.open) {
-            for record in records {
-                match offset_of(&record) {
-                    Ok(Some((group, partition, committed))) => {
-                        let group = group.into();
-                        open.begin(&group, std::iter::once(&partition));
-                        open.written(producer_id, &group, vec![(partition, committed)]);
-                    }
-                    Ok(None) => {}
-                    Err(error) => self.skip(Some(record.offset), &error),
-                }
-            }
-        }
-        open
+        std::mem::take(&mut self.open)
     }
 
     /// Returns the groups as they were.
@@ -130,10 +115,7 @@ impl Loader {
                     self.end_transaction(header.producer_id, &record);
                 }
                 Ok(record) if header.attributes.is_transactional() => {
-                    self.open
-                        .entry(header.producer_id)
-                        .or_default()
-                        .push(record);
+                    self.take_transactional(header.producer_id, &record);
                 }
                 Ok(record) => self.take_record(&record),
                 Err(error) => self.skip(Some(header.base_offset), &error),
@@ -141,13 +123,27 @@ impl Loader {
         }
     }
 
+    /// Takes a record of a transaction; all but offsets mean nothing.
+    fn take_transactional(&mut self, producer_id: i64, record: &Record) {
+        match offset_of(record) {
+            Ok(Some((group, partition, committed))) => {
+                let group = group.into();
+                self.open.begin(&group, std::iter::once(&partition));
+                self.open
+                    .written(producer_id, &group, [(partition, committed)]);
+            }
+            Ok(None) => {}
+            Err(error) => self.skip(Some(record.offset), &error),
+        }
+    }
+
     fn end_transaction(&mut self, producer_id: i64, marker: &Record) {
-        let records = self.open.remove(&producer_id).unwrap_or_default();
         let key = marker.key.as_deref().unwrap_or_default();
         let value = marker.value.as_deref().unwrap_or_default();
         let committed = EndTxnMarker::parse(key, value).is_some_and(|marker| marker.commit);
-        for record in records.iter().filter(|_| committed) {
-            self.take_record(record);
+        for (group, partition, offset) in self.open.end(producer_id, committed) {
+            let offsets = self.offsets.entry(group.to_string()).or_default();
+            offsets.put(partition, offset);
         }
     }
 
@@ -169,9 +165,11 @@ impl Loader {
                 partition,
             } => {
                 let partition = (topic.into(), partition);
+                let committed = value.map(|value| decode_offset_value(value)).transpose()?;
+                self.open.superseded(&group, &partition);
                 let offsets = self.offsets.entry(group).or_default();
-                match value {
-                    Some(value) => offsets.put(partition, decode_offset_value(value)?),
+                match committed {
+                    Some(committed) => offsets.put(partition, committed),
                     None => offsets.remove(&partition),
                 }
             }
@@ -371,7 +369,7 @@ mod tests {
         let is_unstable =
             |open: &OpenTransactions, topic: &str| open.is_unstable("g", &(topic.into(), 0));
         assert!(is_unstable(&open, "open") && !is_unstable(&open, "aborted"));
-        assert_eq!(open.end(3).len(), 1);
+        assert_eq!(open.end(3, true).len(), 1);
         assert!(!is_unstable(&open, "open"));
     }
 

@@ -19,6 +19,8 @@ pub mod offsets;
 mod open_transactions;
 pub mod rebalance;
 pub mod records;
+#[cfg(test)]
+mod reload_tests;
 pub(crate) mod requests;
 pub mod session;
 pub mod share;

@@ -57,11 +57,6 @@ impl Offsets {
         self.by_partition.insert(partition, committed);
     }
 
-    /// Stores several.
-    pub fn put_all(&mut self, offsets: BTreeMap<TopicPartition, CommittedOffset>) {
-        self.by_partition.extend(offsets);
-    }
-
     /// Forgets an offset.
     pub fn remove(&mut self, partition: &TopicPartition) {
         self.by_partition.remove(partition);

@@ -79,12 +79,12 @@ impl Coordinator {
         result: Answer<()>,
     ) {
         if result.is_ok() {
-            let commits = self.open_transactions.end(marker.producer.id);
-            for (group, offsets) in commits.into_iter().filter(|_| marker.committed) {
+            let open = &mut self.open_transactions;
+            for (group, partition, committed) in open.end(marker.producer.id, marker.committed) {
                 // Its group may have been deleted meanwhile.
                 self.group_or_new(&group);
                 if let Some(entry) = self.entry(&group) {
-                    entry.offsets.put_all(offsets);
+                    entry.offsets.put(partition, committed);
                 }
             }
         }

@@ -37,6 +37,11 @@ pub(crate) enum Completion {
     Consumers { group: Arc<str>, then: Deferred },
     /// A share group, and how to go on.
     Shares { then: Deferred },
+    /// A group that was killed: all that it committed before is in the log now.
+    Burial {
+        group: Arc<str>,
+        reply: Option<Reply<()>>,
+    },
     /// A group that goes with all of its offsets.
     DeleteGroup {
         group: Arc<str>,
