@@ -243,6 +243,9 @@ fn a_broker_starts_and_goes_on_with_all_its_data_on_a_full_disk() {
     server.restart();
     let mut wire = Wire::connect(&server);
     assert_stored(&mut wire, "later", 1);
+    let response = wire.call(PRODUCE, &produce("new", 0, -1, batch(&[&value(0)])));
+    assert_eq!(produced(&response).error_code, 0, "it has its log now");
+    assert_stored(&mut wire, "new", 1);
     let response = wire.call(PRODUCE, &produce("full", 0, -1, batch(&[&value(stored)])));
     assert_eq!(produced(&response).error_code, 0);
     assert_stored(&mut wire, "full", stored + 1);
