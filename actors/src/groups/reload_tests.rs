@@ -16,6 +16,7 @@ use super::offsets::{CommittedOffset, TopicPartition};
 use super::requests::{CoordinatorHandle, MemberRef, Request};
 use super::testing::config;
 use crate::config::TopicConfig;
+use crate::internal_topic::led::Companion;
 use crate::internal_topic::writes::Membership;
 use crate::partition::testing::{BROKER, TestClock, lead, open};
 use crate::partition::{Answer, PartitionHandle, Verification};
@@ -91,12 +92,16 @@ async fn log() -> PartitionHandle {
 }
 
 async fn coordinator(log: &PartitionHandle) -> CoordinatorHandle {
+    coordinator_at(log, TestClock::new(1)).await
+}
+
+async fn coordinator_at(log: &PartitionHandle, clock: Arc<TestClock>) -> CoordinatorHandle {
     let (sender, loaded) = watch::channel(false);
     let start = Start {
         topics: watch::channel(Arc::default()).1,
         partition: log.clone(),
         config: Arc::new(config()),
-        clock: TestClock::new(1),
+        clock,
         loaded: sender,
         load_bytes: 1_000,
         expiry_interval: Duration::from_secs(3_600),
@@ -266,4 +271,16 @@ async fn a_late_commit_begins_no_transaction_that_nobody_ends() {
     assert_eq!(committed(&coordinator).await[0], (Some(10), true));
     let progress = log.progress();
     assert_eq!(progress.last_stable_offset, progress.high_watermark);
+}
+
+#[actix_rt::test]
+async fn a_panic_ends_the_coordinator_and_is_noticed() {
+    let log = log().await;
+    let clock = TestClock::new(1);
+    let coordinator = coordinator_at(&log, clock.clone()).await;
+    end(&coordinator, 0, true).await.unwrap();
+    clock.panic(1);
+    let told = end(&coordinator, 0, true).await;
+    assert_eq!(told, Err(ErrorCode::NotCoordinator));
+    coordinator.ended().await;
 }

@@ -2,16 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::select_all;
 use tokio::sync::watch;
 
 use crate::metadata::{BrokerId, MetadataImage};
 use crate::partition::PartitionHandle;
 
+/// How long to wait before one that has panicked starts again: it may well panic again.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
+
 /// Reaches something that runs beside a partition.
 pub(crate) trait Companion: Clone {
     /// Ends it.
     fn stop(&self) -> impl Future<Output = ()>;
+
+    /// Waits until it has ended: by [`stop`](Self::stop), or by a panic.
+    fn ended(&self) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
 }
 
 /// What runs now, by partition.
@@ -62,8 +73,9 @@ impl<H: Companion> Led<H> {
         let mut running = Running::clone(&self.running.borrow());
         let stale: Vec<i32> = running
             .iter()
-            .filter(|(partition, (epoch, _))| {
-                wanted.get(partition).map(|(epoch, _)| epoch) != Some(epoch)
+            .filter(|(partition, (epoch, companion))| {
+                let is_wanted = wanted.get(partition).map(|(epoch, _)| epoch) == Some(epoch);
+                !is_wanted || self.has_panicked(**partition, companion)
             })
             .map(|(&partition, _)| partition)
             .collect();
@@ -89,6 +101,27 @@ impl<H: Companion> Led<H> {
         }
     }
 
+    /// Waits until one of those that run has panicked, and some time more. [`follow`](Self::follow) starts it again.
+    pub(crate) async fn one_panicked(&self) {
+        let running = self.running();
+        let ended = running.values().map(|(_, one)| Box::pin(one.ended()));
+        let ended: Vec<_> = ended.collect();
+        if ended.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(ended).await;
+        actix_rt::time::sleep(RESTART_DELAY).await;
+    }
+
+    fn has_panicked(&self, partition: i32, companion: &H) -> bool {
+        let has_ended = companion.ended().now_or_never().is_some();
+        if has_ended {
+            let topic = self.topic;
+            tracing::error!("the coordinator of {topic}-{partition} has panicked; it starts again");
+        }
+        has_ended
+    }
+
     fn led_here(&self, image: &MetadataImage) -> BTreeMap<i32, (PartitionEpoch, PartitionHandle)> {
         let Some(topic) = image.topic(self.topic) else {
             return BTreeMap::new();
@@ -112,6 +145,7 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
+    use tokio_util::sync::CancellationToken;
     use uuid::Uuid;
 
     use super::*;
@@ -125,12 +159,17 @@ mod tests {
     struct Noting {
         epoch: i32,
         notes: Rc<RefCell<Vec<String>>>,
+        alive: CancellationToken,
     }
 
     impl Companion for Noting {
         async fn stop(&self) {
             tokio::task::yield_now().await;
             self.notes.borrow_mut().push(format!("end {}", self.epoch));
+        }
+
+        async fn ended(&self) {
+            self.alive.cancelled().await;
         }
     }
 
@@ -162,8 +201,11 @@ mod tests {
         let (led, running) = Led::new(BROKER, "t");
         let start = |_, epoch| {
             notes.borrow_mut().push(format!("start {epoch}"));
-            let notes = Rc::clone(&notes);
-            Noting { epoch, notes }
+            Noting {
+                epoch,
+                notes: Rc::clone(&notes),
+                alive: CancellationToken::new(),
+            }
         };
         let first = image(&replica, 4);
         led.follow(&first, start).await;
@@ -173,5 +215,28 @@ mod tests {
         led.follow(&MetadataImage::default(), start).await;
         assert!(running.borrow().is_empty());
         assert_eq!(*notes.borrow(), ["start 4", "end 4", "start 5", "end 5"]);
+    }
+
+    #[actix_rt::test]
+    async fn one_that_panicked_starts_again() {
+        tokio::time::pause();
+        let storage = Arc::new(MemoryStorage::new());
+        let replica = open(&storage, &TestClock::new(1), TopicConfig::default(), true);
+        let notes = Rc::new(RefCell::new(Vec::new()));
+        let (led, running) = Led::new(BROKER, "t");
+        let start = |_, epoch| Noting {
+            epoch,
+            notes: Rc::clone(&notes),
+            alive: CancellationToken::new(),
+        };
+        let image = image(&replica, 4);
+        led.follow(&image, start).await;
+        let alive = || running.borrow()[&0].1.alive.clone();
+        assert!(led.one_panicked().now_or_never().is_none());
+        let first = alive();
+        first.cancel();
+        led.one_panicked().await;
+        led.follow(&image, start).await;
+        assert!(first.is_cancelled() && !alive().is_cancelled());
     }
 }

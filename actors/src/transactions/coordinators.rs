@@ -301,6 +301,7 @@ impl Following {
             self.led.follow(&current, start).await;
             tokio::select! {
                 changed = image.changed() => if changed.is_err() { break },
+                () = self.led.one_panicked() => {}
                 () = end.cancelled() => break,
             }
         }
