@@ -16,8 +16,8 @@ use super::offsets::{CommittedOffset, TopicPartition};
 use super::session::SyncRequest;
 use super::share::group::{ShareBeat, ShareGroup, ShareHeartbeat};
 use crate::internal_topic::led::Companion;
-use crate::metadata::MetadataImage;
 use crate::internal_topic::writes::Membership;
+use crate::metadata::MetadataImage;
 use crate::partition::{Answer, Reply};
 use crate::transactions::Marker;
 

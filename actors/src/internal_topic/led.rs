@@ -20,9 +20,7 @@ pub(crate) trait Companion: Clone {
     fn stop(&self) -> impl Future<Output = ()>;
 
     /// Waits until it has ended: by [`stop`](Self::stop), or by a panic.
-    fn ended(&self) -> impl Future<Output = ()> {
-        std::future::pending()
-    }
+    fn ended(&self) -> impl Future<Output = ()>;
 }
 
 /// What runs now, by partition.

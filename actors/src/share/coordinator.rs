@@ -365,4 +365,10 @@ impl Companion for CoordinatorHandle {
         // One that is gone has ended already.
         let _ = self.addr.send(Request::Stop).await;
     }
+
+    async fn ended(&self) {
+        let mut loaded = self.loaded.clone();
+        // The coordinator has the sender.
+        while loaded.changed().await.is_ok() {}
+    }
 }

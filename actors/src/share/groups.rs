@@ -251,6 +251,7 @@ impl Following {
             before = current;
             tokio::select! {
                 changed = image.changed() => if changed.is_err() { break },
+                () = self.led.one_panicked() => {}
                 () = end.cancelled() => break,
             }
         }
