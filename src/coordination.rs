@@ -1,5 +1,7 @@
 //! Starts a coordination service alone, says so, and stops it when told to.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use std::thread::available_parallelism;
 use tracing::{info, warn};
 use troupe_actors::config::zookeeper::{ZookeeperConfig, ZookeeperConfigError};
 use troupe_actors::runtime::{Runtime, SystemClock};
+use troupe_actors::znode::admin::AdminServer;
 use troupe_actors::znode::{Coordination, CoordinationError};
 
 use crate::cli::output;
@@ -35,6 +38,13 @@ enum ServiceError {
     #[error("{error}{holders}")]
     Start {
         error: CoordinationError,
+        /// Who has the port that is taken.
+        holders: String,
+    },
+    #[error("cannot listen for admin commands on {addr}: {error}{holders}")]
+    Admin {
+        addr: SocketAddr,
+        error: io::Error,
         /// Who has the port that is taken.
         holders: String,
     },
@@ -70,7 +80,11 @@ async fn serve(config: ZookeeperConfig) -> Result<(), ServiceError> {
             let holders = holders(&error, &[port]);
             ServiceError::Start { error, holders }
         })?;
-    announce(&service, &data_dir);
+    let admin = match config.admin {
+        Some(addr) => Some(start_admin(addr, &service).await?),
+        None => None,
+    };
+    announce(&service, admin.as_ref(), &data_dir);
     let failure = tokio::select! {
         () = termination.signal() => None,
         failure = service.failed() => Some(failure),
@@ -87,10 +101,30 @@ async fn serve(config: ZookeeperConfig) -> Result<(), ServiceError> {
     failure.map_or(ended, Err).map_err(ServiceError::Failed)
 }
 
+async fn start_admin(
+    addr: SocketAddr,
+    service: &Coordination,
+) -> Result<AdminServer, ServiceError> {
+    AdminServer::start(addr, service.addr().clone())
+        .await
+        .map_err(|error| {
+            let holders = holders(&error, &[addr.port()]);
+            ServiceError::Admin {
+                addr,
+                error,
+                holders,
+            }
+        })
+}
+
 /// Says where the service is and what to do next.
-fn announce(service: &Coordination, data_dir: &Path) {
+fn announce(service: &Coordination, admin: Option<&AdminServer>, data_dir: &Path) {
     for addr in service.local_addrs() {
         output::line(format_args!("ZooKeeper protocol on {}", address(addr)));
+    }
+    if let Some(admin) = admin {
+        let addr = address(&admin.local_addr());
+        output::line(format_args!("Admin commands on http://{addr}/commands"));
     }
     let first = service.local_addrs().first().map(address);
     output::line(format_args!(

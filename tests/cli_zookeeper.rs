@@ -4,12 +4,16 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
+use serde_json::json;
 use support::process::Process;
 use support::server::{Server, troupe};
-use support::zookeeper::{Service, four_letter_word};
+use support::zookeeper::{Client, Op, Service, four_letter_word, open_acl};
 use tempfile::TempDir;
+use troupe_protocol::zookeeper::requests::op;
 
 fn start(file: &Path, overrides: &[&str]) -> Service {
     Service::try_start(Some(file), overrides).unwrap_or_else(|said| panic!("{said}"))
@@ -142,4 +146,97 @@ fn a_broker_runs_on_it() {
         .succeeded();
     assert_eq!(listed.stdout(), "kept\n");
     drop(service);
+}
+
+fn http(port: u16, request: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn get(port: u16, path: &str) -> (String, String) {
+    let answer = http(
+        port,
+        &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    );
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+fn admin(port: u16, command: &str) -> serde_json::Value {
+    let (head, body) = get(port, &format!("/commands/{command}"));
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    serde_json::from_str(&body).unwrap()
+}
+
+/// With the names and the nesting that the admin server of ZooKeeper 3.9 answered when it was asked the same.
+#[test]
+fn the_admin_server_answers_when_it_is_asked_for() {
+    let directory = TempDir::new().unwrap();
+    let file = properties(
+        directory.path(),
+        "admin.enableServer=true\nadmin.serverPort=0\nadmin.serverAddress=127.0.0.1\ntickTime=2000\n",
+    );
+    let service = start(&file, &[]);
+    let said = service.process.said();
+    let line = said
+        .lines()
+        .find(|line| line.starts_with("Admin commands on "))
+        .unwrap();
+    let address = line.strip_suffix("/commands").unwrap();
+    let port = address.rsplit(':').next().unwrap().parse().unwrap();
+
+    let mut client = Client::connect(service.port, 10_000);
+    let session = client.session.id;
+    let create = Op::Create {
+        code: op::CREATE,
+        path: "/eph".to_owned(),
+        data: None,
+        acl: open_acl(),
+        flags: 1,
+        ttl_ms: 0,
+    };
+    assert_eq!(client.call(&create).error, 0);
+    assert_eq!(client.call(&Op::GetData("/eph".to_owned(), true)).error, 0);
+
+    assert_eq!(
+        admin(port, "ruok"),
+        json!({"command": "ruok", "error": null})
+    );
+    let expected = json!({"read_only": false, "command": "is_read_only", "error": null});
+    assert_eq!(admin(port, "isro"), expected);
+    let configuration = admin(port, "configuration");
+    assert_eq!(configuration["client_port"], service.port);
+    assert_eq!(configuration["max_session_timeout"], 40_000);
+    let stats = admin(port, "stats");
+    assert_eq!(stats["server_stats"]["num_alive_client_connections"], 1);
+    assert_eq!(stats["connections"][0]["session_id"], session);
+    assert_eq!(admin(port, "monitor")["ephemerals_count"], 1);
+    let watches = &admin(port, "watches")["session_id_to_watched_paths"];
+    assert_eq!(watches[session.to_string()], json!(["/eph"]));
+    assert_eq!(
+        admin(port, "wchp")["path_to_session_ids"]["/eph"],
+        json!([session])
+    );
+    assert_eq!(admin(port, "watch_summary")["num_total_watches"], 1);
+    let dump = &admin(port, "dump")["session_id_to_ephemeral_paths"];
+    assert_eq!(dump[session.to_string()], json!(["/eph"]));
+    let expected = json!({"command": "nonsense", "error": "Unknown command: nonsense"});
+    assert_eq!(admin(port, "nonsense"), expected);
+
+    let (head, links) = get(port, "/commands");
+    assert!(head.contains("content-type: text/html"), "{head}");
+    assert!(
+        links.contains("<a href=\"/commands/monitor\">monitor</a>"),
+        "{links}"
+    );
+    assert!(get(port, "/").0.starts_with("HTTP/1.1 404"));
+    let post = http(
+        port,
+        "POST /commands/ruok HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
+    );
+    assert!(post.starts_with("HTTP/1.1 405"), "{post}");
+    assert!(http(port, "\u{0}nonsense\r\n\r\n").starts_with("HTTP/1.1 400"));
 }

@@ -10,13 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult,
+    WrapFuture,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use troupe_protocol::zookeeper::connect::{ConnectRequest, PASSWORD_LEN};
 use troupe_protocol::zookeeper::four_letter::Word;
 use troupe_protocol::zookeeper::requests::Request;
 
+use super::admin::commands::{self, Subject};
 use super::four_letter::{self, Settings};
 use super::outbox::Outbox;
 use super::records::Batch;
@@ -65,6 +67,11 @@ pub struct Disconnect {
 #[rtype(result = "String")]
 pub struct FourLetterWord(pub Word);
 
+/// Somebody asks the admin server for something.
+#[derive(Message)]
+#[rtype(result = "serde_json::Value")]
+pub struct AdminCommand(pub String);
+
 /// Ends the service: connections are closed, everything is stored, and a snapshot is written.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -96,6 +103,7 @@ pub struct Znode {
     clock: Arc<dyn Clock>,
     settings: Settings,
     statistics: Statistics,
+    started_ms: i64,
     connections: BTreeMap<ConnectionId, Outbox>,
     /// Leave when the commit that is under way is done.
     committing: Vec<Output>,
@@ -124,12 +132,14 @@ impl Znode {
         settings: Settings,
         failure: oneshot::Sender<StoreError>,
     ) -> Self {
+        let started_ms = Now::of(clock.as_ref()).monotonic_ms;
         Self {
             service,
             store: Some(store),
             clock,
             settings,
             statistics: Statistics::default(),
+            started_ms,
             connections: BTreeMap::new(),
             committing: Vec::new(),
             queued: Batch::default(),
@@ -393,6 +403,24 @@ impl Handler<FourLetterWord> for Znode {
             _ => {}
         }
         four_letter::answer(word, &self.service, &self.statistics, &self.settings)
+    }
+}
+
+impl Handler<AdminCommand> for Znode {
+    type Result = MessageResult<AdminCommand>;
+
+    fn handle(&mut self, AdminCommand(name): AdminCommand, _: &mut Self::Context) -> Self::Result {
+        if commands::resets(&name) {
+            self.statistics = Statistics::default();
+        }
+        let subject = Subject {
+            service: &self.service,
+            statistics: &self.statistics,
+            settings: &self.settings,
+            uptime_ms: self.now().monotonic_ms - self.started_ms,
+            is_serving: self.failure.is_some(),
+        };
+        MessageResult(commands::answer(&name, &subject))
     }
 }
 

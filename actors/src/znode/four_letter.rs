@@ -10,7 +10,7 @@ use super::service::Service;
 use super::statistics::Statistics;
 
 /// The version that monitors and tools are told: that of the ZooKeeper whose behaviour this is.
-const VERSION: &str = "3.9.3-troupe";
+pub(super) const VERSION: &str = "3.9.3-troupe";
 /// What is answered when the store has failed.
 pub const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
 
@@ -117,15 +117,27 @@ fn connections(text: &mut String, service: &Service) -> std::fmt::Result {
 }
 
 fn monitor(text: &mut String, service: &Service, statistics: &Statistics) -> std::fmt::Result {
-    let (min, mean, max) = statistics.latency_ms();
+    let (_, mean, _) = statistics.latency_ms();
+    writeln!(text, "zk_version\t{VERSION}")?;
+    writeln!(text, "zk_server_state\tstandalone")?;
+    writeln!(text, "zk_avg_latency\t{mean:.4}")?;
+    for (key, value) in figures(service, statistics) {
+        writeln!(text, "zk_{key}\t{value}")?;
+    }
+    Ok(())
+}
+
+/// Lists what monitors follow, by ZooKeeper's names.
+pub(super) fn figures(
+    service: &Service,
+    statistics: &Statistics,
+) -> impl Iterator<Item = (&'static str, u64)> {
+    let (min, _, max) = statistics.latency_ms();
     let tree = service.tree();
     let ephemerals: usize = tree.ephemerals().values().map(|paths| paths.len()).sum();
     let files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    writeln!(text, "zk_version\t{VERSION}")?;
-    writeln!(text, "zk_server_state\tstandalone")?;
-    writeln!(text, "zk_avg_latency\t{mean:.4}")?;
-    for (key, value) in [
+    [
         ("max_latency", max),
         ("min_latency", min),
         ("packets_received", statistics.received),
@@ -139,10 +151,8 @@ fn monitor(text: &mut String, service: &Service, statistics: &Statistics) -> std
         ("global_sessions", service.sessions().iter().count() as u64),
         ("open_file_descriptor_count", files as u64),
         ("max_file_descriptor_count", limit.unwrap_or(u64::MAX)),
-    ] {
-        writeln!(text, "zk_{key}\t{value}")?;
-    }
-    Ok(())
+    ]
+    .into_iter()
 }
 
 fn conf(text: &mut String, service: &Service, settings: &Settings) -> std::fmt::Result {

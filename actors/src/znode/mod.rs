@@ -12,6 +12,7 @@
 
 pub mod acl;
 pub mod actor;
+pub mod admin;
 pub mod connection;
 mod database;
 pub mod four_letter;

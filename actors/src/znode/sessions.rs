@@ -44,6 +44,13 @@ pub struct Session {
     deadline_ms: i64,
 }
 
+impl Session {
+    /// Returns when it expires unless its client is heard before, in milliseconds of the monotonic clock.
+    pub fn deadline_ms(&self) -> i64 {
+        self.deadline_ms
+    }
+}
+
 /// All sessions.
 #[derive(Debug)]
 pub struct Sessions {
