@@ -114,6 +114,7 @@ fn a_broker_outlives_the_leader_of_its_ensemble() {
     };
     (0..500).for_each(&mut send);
     ensemble.kill_leader();
+    ensemble.leader();
     (500..1000).for_each(&mut send);
     assert_eq!(producer.flush_all_taken().len(), 1000);
 

@@ -392,3 +392,76 @@ async fn read_frame(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: &str = "/a";
+
+    fn watches(kept: impl IntoIterator<Item = (Kept, bool)>) -> Watches {
+        let mut watches = Watches::default();
+        for (kept, found) in kept {
+            watches.keep(kept, found);
+        }
+        watches
+    }
+
+    fn armed(watches: &Watches) -> [bool; 5] {
+        watches.lists().map(|list| list.contains(PATH))
+    }
+
+    fn read(op: i32) -> Kept {
+        Kept::Watch(op, PATH.to_owned())
+    }
+
+    #[test]
+    fn a_read_arms_what_the_server_arms() {
+        let data = [true, false, false, false, false];
+        assert_eq!(armed(&watches([(read(op::GET_DATA), true)])), data);
+        assert_eq!(armed(&watches([(read(op::EXISTS), true)])), data);
+        let exist = [false, true, false, false, false];
+        assert_eq!(armed(&watches([(read(op::EXISTS), false)])), exist);
+        let child = [false, false, true, false, false];
+        assert_eq!(armed(&watches([(read(op::GET_CHILDREN2), true)])), child);
+        assert_eq!(
+            armed(&watches([
+                (read(op::GET_DATA), false),
+                (read(op::GET_CHILDREN2), false)
+            ])),
+            [false; 5]
+        );
+    }
+
+    #[test]
+    fn an_event_uses_up_what_waits_for_it_and_no_persistent_watch() {
+        let all = || {
+            watches([
+                (read(op::GET_DATA), true),
+                (read(op::GET_CHILDREN2), true),
+                (Kept::AddWatch(PATH.to_owned(), false), true),
+                (Kept::AddWatch(PATH.to_owned(), true), true),
+            ])
+        };
+        let after = |kind| {
+            let mut watches = all();
+            watches.fired(kind, PATH);
+            armed(&watches)
+        };
+        assert_eq!(after(3), [false, false, true, true, true]);
+        assert_eq!(after(4), [true, false, false, true, true]);
+        assert_eq!(after(2), [false, false, false, true, true]);
+    }
+
+    #[test]
+    fn removed_watches_are_told_by_kind() {
+        let mut watches = watches([
+            (read(op::GET_DATA), true),
+            (read(op::GET_CHILDREN2), true),
+            (Kept::AddWatch(PATH.to_owned(), true), true),
+        ]);
+        assert_eq!(watches.remove(PATH, 2), [5]);
+        assert_eq!(watches.remove(PATH, 3), [6, 7]);
+        assert_eq!(watches.remove(PATH, 3), [0; 0]);
+    }
+}

@@ -11,6 +11,7 @@
     reason = "test support is compiled into each test binary, and a test may panic"
 )]
 
+pub mod beside;
 pub mod clients;
 pub mod groups;
 pub mod java;

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::beside::Beside;
 use super::java::{Kafka, Release};
 use super::process::{HANG_GUARD, Output, Process};
 use super::wire::Wire;
@@ -89,6 +90,12 @@ impl Options {
             Kind::Troupe => (0, 0),
             Kind::Kafka => (free_port(), free_port()),
         };
+        let beside = match kind {
+            Kind::Troupe if !self.properties.contains_key("zookeeper.connect") => {
+                Beside::from_environment()
+            }
+            _ => Beside::Nothing,
+        };
         let mut server = Server {
             kind,
             production: self.production,
@@ -98,6 +105,7 @@ impl Options {
             zookeeper_port,
             process: None,
             zookeeper: None,
+            beside,
             _temporary: temporary,
         };
         server.try_start()?;
@@ -116,6 +124,7 @@ pub struct Server {
     // Before the directory, so that nothing writes there any more when it is removed.
     process: Option<Process>,
     zookeeper: Option<Process>,
+    beside: Beside,
     _temporary: TempDir,
 }
 
@@ -139,7 +148,7 @@ impl Server {
     }
 
     pub fn zookeeper_port(&self) -> u16 {
-        self.zookeeper_port
+        self.beside.port().unwrap_or(self.zookeeper_port)
     }
 
     pub fn bootstrap(&self) -> String {
@@ -261,14 +270,22 @@ impl Server {
         command.arg("server").arg("--data").arg(&self.directory);
         command.args(["--port", &self.port.to_string()]);
         command.args(["--zookeeper-port", &self.zookeeper_port.to_string()]);
+        let beside = self.beside.connect();
+        if let Some(connect) = &beside {
+            // The number that it takes where it coordinates itself.
+            command.args(["--override", "broker.id=0"]);
+            let connect = format!("zookeeper.connect={connect}");
+            command.args(["--override", &connect]);
+        }
         for (key, value) in &self.properties {
             command.arg("--override").arg(format!("{key}={value}"));
         }
         let process = Process::spawn("troupe", command);
-        let embedded = !self.properties.contains_key("zookeeper.connect");
+        let embedded = beside.is_none() && !self.properties.contains_key("zookeeper.connect");
         (self.port, self.zookeeper_port) =
             process.wait_for(|stdout, _| announced_ports(stdout, embedded))?;
         self.process = Some(process);
+        self.beside.disturb();
         Ok(())
     }
 

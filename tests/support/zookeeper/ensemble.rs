@@ -65,6 +65,11 @@ impl Ensemble {
             .collect()
     }
 
+    /// Whether all servers run.
+    pub fn is_whole(&self) -> bool {
+        self.processes.iter().all(Option::is_some)
+    }
+
     /// Waits until one of the running servers leads and all others follow it; returns its port.
     pub fn leader(&self) -> u16 {
         let deadline = Instant::now() + HANG_GUARD;
@@ -91,13 +96,12 @@ impl Ensemble {
         }
     }
 
-    /// Kills the leader, and returns the port of the next one.
-    pub fn kill_leader(&mut self) -> u16 {
+    /// Kills the leader, and does not wait for the next one.
+    pub fn kill_leader(&mut self) {
         let leader = self.leader();
         let index = self.ports.iter().position(|port| *port == leader);
         let process = index.and_then(|index| self.processes[index].take());
         process.expect("the leader runs").kill();
-        self.leader()
     }
 }
 
