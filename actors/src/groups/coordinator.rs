@@ -3,7 +3,7 @@
 //! It decides nothing: the groups do. It loads the groups, keeps who waits for an answer, looks at groups when they
 //! are due, and writes; what happens while a write is under way goes into the next one together.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,13 +19,14 @@ use super::group::{Effect, Group, GroupConfig, GroupDescription, Joined, Now, St
 use super::join::JoinRequest;
 use super::loader::load;
 use super::member::Ticket;
-use super::offsets::{CommittedOffset, Offsets, TopicPartition};
+use super::offsets::Offsets;
 use super::open_transactions::OpenTransactions;
 use super::records::{self, TooLong};
-use super::requests::{FetchedOffset, MemberRef, Request, answer, refuse};
+use super::requests::{MemberRef, Request, answer, refuse};
 use super::session::SyncRequest;
 use super::timers::Timers;
 use super::writes::{Completion, DeletionReply};
+use crate::internal_topic::handle::Stop;
 use crate::internal_topic::writes::{KeyValue, Writes};
 use crate::partition::{Answer, PartitionHandle, Reply};
 use crate::runtime::Clock;
@@ -78,9 +79,7 @@ impl Handler<Request> for Coordinator {
     type Result = ();
 
     fn handle(&mut self, request: Request, ctx: &mut Self::Context) {
-        if let Request::Stop = request {
-            ctx.stop();
-        } else if self.groups.is_some() {
+        if self.groups.is_some() {
             let request = self.perform_for_shares(request, ctx);
             if let Some(request) = request.and_then(|one| self.perform_for_consumers(one, ctx)) {
                 self.perform(request, ctx);
@@ -88,6 +87,14 @@ impl Handler<Request> for Coordinator {
         } else {
             refuse(request);
         }
+    }
+}
+
+impl Handler<Stop> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, Stop: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }
 
@@ -235,8 +242,7 @@ impl Coordinator {
             Request::ConsumerHeartbeat { .. }
             | Request::DescribeConsumers { .. }
             | Request::ShareHeartbeat { .. }
-            | Request::DescribeShare { .. }
-            | Request::Stop => {}
+            | Request::DescribeShare { .. } => {}
         }
     }
 
@@ -359,267 +365,11 @@ impl Coordinator {
         .unwrap_or(Err(ErrorCode::UnknownMemberId))
     }
 
-    fn check_commit(
-        &mut self,
-        group: &Arc<str>,
-        member: &MemberRef,
-        generation: i32,
-        knows_epochs: bool,
-    ) -> Answer<()> {
-        if let Some(group) = self.consumer(group) {
-            return group.check_commit(&member.member_id, generation, knows_epochs);
-        }
-        if generation < 0 {
-            self.group_or_new(group);
-        }
-        let config = Arc::clone(&self.start.config);
-        let step = Step::new(&config, self.now());
-        let group = self.group(group).ok_or(ErrorCode::IllegalGeneration)?;
-        let instance_id = member.instance_id.as_deref();
-        group.check_commit(&member.member_id, instance_id, generation, &step)
-    }
-
-    fn check_transactional_commit(
-        &mut self,
-        group: &Arc<str>,
-        member: &MemberRef,
-        generation: i32,
-    ) -> Answer<()> {
-        if let Some(group) = self.consumer(group) {
-            if generation < 0 && member.member_id.is_empty() {
-                // The producer does not say for whom it commits.
-                return Ok(());
-            }
-            let checked = group.check_commit(&member.member_id, generation, true);
-            return checked.map_err(|error| match error {
-                // The request knows of no epochs.
-                ErrorCode::StaleMemberEpoch => ErrorCode::IllegalGeneration,
-                error => error,
-            });
-        }
-        if generation < 0 {
-            self.group_or_new(group);
-        }
-        let config = Arc::clone(&self.start.config);
-        let step = Step::new(&config, self.now());
-        let group = self.group(group).ok_or(ErrorCode::IllegalGeneration)?;
-        let instance_id = member.instance_id.as_deref();
-        group.check_transactional_commit(&member.member_id, instance_id, generation, &step)
-    }
-
-    pub(super) fn commit(
-        &mut self,
-        group: Arc<str>,
-        offsets: Vec<(TopicPartition, CommittedOffset)>,
-        reply: Reply<()>,
-        ctx: &mut Context<Self>,
-    ) {
-        if let Some(entry) = self.entry(&group) {
-            entry.writes_under_way += 1;
-        }
-        let records = Self::offset_records(&group, &offsets);
-        self.enqueue(
-            records,
-            Completion::Commit {
-                group,
-                offsets,
-                reply,
-            },
-        );
-        self.write(ctx);
-    }
-
-    pub(super) fn offset_records(
-        group: &str,
-        offsets: &[(TopicPartition, CommittedOffset)],
-    ) -> Result<Vec<KeyValue>, TooLong> {
-        let records = offsets.iter().map(|((topic, partition), committed)| {
-            let key = records::offset_key(group, topic, *partition)?;
-            Ok((key, Some(records::offset_value(committed)?)))
-        });
-        records.collect()
-    }
-
-    /// Returns offsets as they are told, except for those that an open transaction may change.
-    fn told_offsets(
-        &mut self,
-        group: &str,
-        partitions: Option<Vec<TopicPartition>>,
-        require_stable: bool,
-    ) -> Vec<FetchedOffset> {
-        let offsets = self.offsets(group, partitions).into_iter();
-        let told = offsets.map(|(partition, committed)| {
-            let stable = !require_stable || !self.open_transactions.is_unstable(group, &partition);
-            let told = stable.then_some(committed);
-            (partition, told.ok_or(ErrorCode::UnstableOffsetCommit))
-        });
-        told.collect()
-    }
-
-    fn offsets(
-        &self,
-        group: &str,
-        partitions: Option<Vec<TopicPartition>>,
-    ) -> Vec<(TopicPartition, Option<CommittedOffset>)> {
-        let entry = self.groups.as_ref().and_then(|groups| groups.get(group));
-        let offsets = entry.map(|entry| &entry.offsets);
-        match partitions {
-            None => offsets
-                .into_iter()
-                .flat_map(|offsets| offsets.iter())
-                .map(|(partition, committed)| (partition.clone(), Some(committed.clone())))
-                .collect(),
-            Some(partitions) => partitions
-                .into_iter()
-                .map(|partition| {
-                    let committed = offsets.and_then(|offsets| offsets.get(&partition)).cloned();
-                    (partition, committed)
-                })
-                .collect(),
-        }
-    }
-
     fn list(&self) -> Vec<(Arc<str>, GroupDescription)> {
         let groups = self.groups.iter().flatten();
         groups
             .map(|(id, entry)| (Arc::clone(id), entry.summary()))
             .collect()
-    }
-
-    fn delete_offsets(
-        &mut self,
-        group_id: &Arc<str>,
-        partitions: Vec<TopicPartition>,
-        reply: Reply<Vec<Answer<()>>>,
-        ctx: &mut Context<Self>,
-    ) {
-        let Some(entry) = self.entry(group_id) else {
-            return answer(reply, Err(ErrorCode::GroupIdNotFound));
-        };
-        let allowed = match entry.deletable(partitions.iter().map(|(topic, _)| &**topic)) {
-            Ok(allowed) => allowed,
-            Err(error) => return answer(reply, Err(error)),
-        };
-        let deleted: Vec<TopicPartition> = partitions
-            .into_iter()
-            .zip(&allowed)
-            .filter(|(_, allowed)| allowed.is_ok())
-            .map(|(partition, _)| partition)
-            .collect();
-        self.enqueue(
-            tombstones(group_id, &deleted),
-            Completion::DeleteOffsets {
-                group: Arc::clone(group_id),
-                partitions: deleted,
-                reply: Some(DeletionReply { reply, allowed }),
-            },
-        );
-        self.write(ctx);
-    }
-
-    fn delete_group(&mut self, id: &Arc<str>, reply: Reply<()>, ctx: &mut Context<Self>) {
-        let Some(entry) = self.entry(id) else {
-            return answer(reply, Err(ErrorCode::GroupIdNotFound));
-        };
-        if let Err(error) = entry.kill() {
-            return answer(reply, Err(error));
-        }
-        self.bury(id, Some(reply));
-        self.write(ctx);
-    }
-
-    /// Has a group that was killed removed once everything under way is in the log: that has to go too.
-    fn bury(&mut self, id: &Arc<str>, reply: Option<Reply<()>>) {
-        let group = Arc::clone(id);
-        self.writes
-            .push(Vec::new(), Completion::Burial { group, reply });
-    }
-
-    /// Writes the tombstones of a group that was killed.
-    fn remove_group(&mut self, id: &Arc<str>, reply: Option<Reply<()>>) {
-        let Some(entry) = self.groups.as_ref().and_then(|groups| groups.get(id)) else {
-            return;
-        };
-        let committed = entry.offsets.iter().map(|(partition, _)| partition);
-        let partitions: BTreeSet<&TopicPartition> = committed
-            .chain(self.open_transactions.partitions_of(id))
-            .collect();
-        let group = entry.tombstones(id);
-        let records = tombstones(id, partitions).and_then(|mut records| {
-            records.extend(group?);
-            Ok(records)
-        });
-        let group = Arc::clone(id);
-        self.enqueue(records, Completion::DeleteGroup { group, reply });
-    }
-
-    /// Deletes what is committed in topics that are no more: one of the same name starts anew.
-    fn forget_topics(&mut self, topics: &BTreeSet<Arc<str>>, ctx: &mut Context<Self>) {
-        let groups = self.groups.iter().flatten();
-        let committed = groups.flat_map(|(id, entry)| {
-            let offsets = entry.offsets.iter();
-            offsets.map(move |(partition, _)| (id, partition))
-        });
-        let mut gone = BTreeMap::<Arc<str>, BTreeSet<TopicPartition>>::new();
-        for (id, partition) in committed.chain(self.open_transactions.partitions()) {
-            if topics.contains(&partition.0) {
-                let partitions = gone.entry(Arc::clone(id)).or_default();
-                partitions.insert(partition.clone());
-            }
-        }
-        for (group, partitions) in gone {
-            self.enqueue(
-                tombstones(&group, &partitions),
-                Completion::DeleteOffsets {
-                    group,
-                    partitions: partitions.into_iter().collect(),
-                    reply: None,
-                },
-            );
-        }
-        self.write(ctx);
-    }
-
-    /// Forgets offsets that have expired, and groups of which nothing is left.
-    fn expire(&mut self, ctx: &mut Context<Self>) {
-        let now = self.now();
-        let retention_ms = self.start.config.offsets_retention_ms;
-        let ids: Vec<Arc<str>> = self
-            .groups
-            .iter()
-            .flat_map(BTreeMap::keys)
-            .cloned()
-            .collect();
-        for id in ids {
-            if self.open_transactions.concern(&id) {
-                continue;
-            }
-            let Some(entry) = self.entry(&id) else {
-                continue;
-            };
-            let expired = entry.expired_offsets(retention_ms, now);
-            let nothing_left = expired.len() == entry.offsets.iter().count();
-            if nothing_left
-                && entry.writes_under_way == 0
-                && entry.is_idle()
-                && entry.can_expire()
-                && entry.kill().is_ok()
-            {
-                tracing::info!(group = %id, offsets = expired.len(), "a group expired");
-                self.bury(&id, None);
-            } else if !expired.is_empty() {
-                tracing::info!(group = %id, offsets = expired.len(), "offsets expired");
-                self.enqueue(
-                    tombstones(&id, &expired),
-                    Completion::DeleteOffsets {
-                        group: id,
-                        partitions: expired,
-                        reply: None,
-                    },
-                );
-            }
-        }
-        self.write(ctx);
     }
 
     /// Plans the next look at the timers.
@@ -747,60 +497,4 @@ impl Coordinator {
             Completion::DeleteGroup { group, reply } => self.group_removed(&group, reply, result),
         }
     }
-
-    fn committed(
-        &mut self,
-        group: &str,
-        offsets: Vec<(TopicPartition, CommittedOffset)>,
-        result: Answer<()>,
-    ) {
-        if result.is_ok() {
-            for (partition, _) in &offsets {
-                self.open_transactions.superseded(group, partition);
-            }
-        }
-        if let Some(entry) = self.entry(group) {
-            entry.writes_under_way = entry.writes_under_way.saturating_sub(1);
-            for (partition, committed) in offsets.into_iter().filter(|_| result.is_ok()) {
-                entry.offsets.put(partition, committed);
-            }
-        }
-    }
-
-    fn offsets_deleted(&mut self, group: &str, partitions: &[TopicPartition]) {
-        for partition in partitions {
-            self.open_transactions.superseded(group, partition);
-            if let Some(entry) = self.entry(group) {
-                entry.offsets.remove(partition);
-            }
-        }
-    }
-
-    fn group_removed(&mut self, group: &str, reply: Option<Reply<()>>, result: Answer<()>) {
-        match (result, &mut self.groups) {
-            (Ok(()), Some(groups)) => {
-                groups.remove(group);
-                self.open_transactions.group_superseded(group);
-            }
-            (Err(_), Some(groups)) => {
-                if let Some(entry) = groups.get_mut(group) {
-                    entry.revive();
-                }
-            }
-            (_, None) => {}
-        }
-        if let Some(reply) = reply {
-            answer(reply, result);
-        }
-    }
-}
-
-fn tombstones<'a>(
-    group: &str,
-    partitions: impl IntoIterator<Item = &'a TopicPartition>,
-) -> Result<Vec<KeyValue>, TooLong> {
-    let tombstone = |(topic, partition): &TopicPartition| {
-        Ok((records::offset_key(group, topic, *partition)?, None))
-    };
-    partitions.into_iter().map(tombstone).collect()
 }

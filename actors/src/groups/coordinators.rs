@@ -14,7 +14,7 @@ use super::consumer::group::{ConsumerConfig, MigrationPolicy};
 use super::consumer::topics::Topics;
 use super::coordinator::{Coordinator, Start};
 use super::group::GroupConfig;
-use super::requests::CoordinatorHandle;
+use super::requests::{CoordinatorHandle, Request};
 use crate::config::BrokerConfig;
 use crate::internal_topic::led::{Led, Running};
 use crate::internal_topic::partition_of;
@@ -176,7 +176,8 @@ impl Following {
         }
         let (deleted, running) = (Arc::new(deleted), self.led.running());
         for (_, coordinator) in running.values() {
-            coordinator.forget(Arc::clone(&deleted)).await;
+            let topics = Arc::clone(&deleted);
+            coordinator.tell(Request::ForgetTopics { topics }).await;
         }
     }
 

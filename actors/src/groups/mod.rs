@@ -3,6 +3,7 @@
 //! [`group`] is the classic group as a pure state machine, [`consumer`] the one of the newer protocol, [`offsets`] what
 //! a group has committed, [`records`] how it is stored. [`GroupCoordinators`] finds the actor that a group lives in.
 
+mod commits;
 pub mod consumer;
 mod coordinator;
 mod coordinators;
@@ -21,6 +22,7 @@ pub mod rebalance;
 pub mod records;
 #[cfg(test)]
 mod reload_tests;
+mod removal;
 pub(crate) mod requests;
 pub mod session;
 pub mod share;

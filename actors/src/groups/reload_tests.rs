@@ -173,7 +173,8 @@ async fn perform(coordinator: CoordinatorHandle, event: Event, offset: i64) {
         }
         Event::ForgetTopic(topic) => {
             let topics = BTreeSet::from([Arc::from(TOPICS[topic])]);
-            coordinator.forget(Arc::new(topics)).await;
+            let topics = Arc::new(topics);
+            coordinator.tell(Request::ForgetTopics { topics }).await;
         }
         Event::Settle => {}
     }

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use actix::{Addr, Message};
-use tokio::sync::{oneshot, watch};
+use actix::Message;
 use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::consumer::actor::{BeatReply, Description};
@@ -15,7 +14,7 @@ use super::join::JoinRequest;
 use super::offsets::{CommittedOffset, TopicPartition};
 use super::session::SyncRequest;
 use super::share::group::{ShareBeat, ShareGroup, ShareHeartbeat};
-use crate::internal_topic::led::Companion;
+use crate::internal_topic::handle;
 use crate::internal_topic::writes::Membership;
 use crate::metadata::MetadataImage;
 use crate::partition::{Answer, Reply};
@@ -136,59 +135,10 @@ pub(crate) enum Request {
     ForgetTopics {
         topics: Arc<BTreeSet<Arc<str>>>,
     },
-    /// Ends the coordinator; who waits is told NOT_COORDINATOR.
-    Stop,
 }
 
-/// Reaches a coordinator. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct CoordinatorHandle {
-    addr: Addr<Coordinator>,
-    loaded: watch::Receiver<bool>,
-}
-
-impl CoordinatorHandle {
-    pub(crate) fn new(addr: Addr<Coordinator>, loaded: watch::Receiver<bool>) -> Self {
-        Self { addr, loaded }
-    }
-
-    /// Sends the request that `build` makes around a reply, and waits for that reply.
-    ///
-    /// # Errors
-    /// The coordinator's own answer, or NOT_COORDINATOR when it has ended.
-    pub(crate) async fn ask<T>(&self, build: impl FnOnce(Reply<T>) -> Request) -> Answer<T> {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.addr.send(build(reply)).await;
-        sent.map_err(|_| ErrorCode::NotCoordinator)?;
-        answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
-    }
-
-    /// Waits until the groups are loaded, or the coordinator has ended.
-    pub(crate) async fn loaded(&self) {
-        let mut loaded = self.loaded.clone();
-        // It has ended otherwise.
-        let _ = loaded.wait_for(|&loaded| loaded).await;
-    }
-
-    /// Tells the coordinator that topics are no more.
-    pub(crate) async fn forget(&self, topics: Arc<BTreeSet<Arc<str>>>) {
-        // One that is gone has nothing to forget.
-        let _ = self.addr.send(Request::ForgetTopics { topics }).await;
-    }
-}
-
-impl Companion for CoordinatorHandle {
-    async fn stop(&self) {
-        // One that is gone has ended already.
-        let _ = self.addr.send(Request::Stop).await;
-    }
-
-    async fn ended(&self) {
-        let mut loaded = self.loaded.clone();
-        // The coordinator has the sender.
-        while loaded.changed().await.is_ok() {}
-    }
-}
+/// Reaches a coordinator.
+pub(crate) type CoordinatorHandle = handle::CoordinatorHandle<Coordinator>;
 
 /// Refuses a request while the groups are loaded. A heartbeat is fine: its group is there, and will be found.
 pub(super) fn refuse(request: Request) {
@@ -212,7 +162,7 @@ pub(super) fn refuse(request: Request) {
         Request::ShareHeartbeat { reply, .. } => answer(reply, Err(LOADING)),
         Request::DescribeShare { reply, .. } => answer(reply, Err(LOADING)),
         // What is loaded may name the topics still; then their offsets stay until they expire.
-        Request::ForgetTopics { .. } | Request::Stop => {}
+        Request::ForgetTopics { .. } => {}
     }
 }
 

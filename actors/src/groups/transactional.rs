@@ -3,16 +3,43 @@
 use std::sync::Arc;
 
 use actix::Context;
+use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::coordinator::Coordinator;
+use super::group::Step;
 use super::offsets::{CommittedOffset, TopicPartition};
-use super::requests::answer;
+use super::requests::{MemberRef, answer};
 use super::writes::Completion;
 use crate::internal_topic::writes::Membership;
 use crate::partition::{Answer, Reply};
 use crate::transactions::Marker;
 
 impl Coordinator {
+    pub(super) fn check_transactional_commit(
+        &mut self,
+        group: &Arc<str>,
+        member: &MemberRef,
+        generation: i32,
+    ) -> Answer<()> {
+        if let Some(group) = self.consumer(group) {
+            if generation < 0 && member.member_id.is_empty() {
+                // The producer does not say for whom it commits.
+                return Ok(());
+            }
+            let checked = group.check_commit(&member.member_id, generation, true);
+            return checked.map_err(|error| match error {
+                // The request knows of no epochs.
+                ErrorCode::StaleMemberEpoch => ErrorCode::IllegalGeneration,
+                error => error,
+            });
+        }
+        let config = Arc::clone(&self.start.config);
+        let step = Step::new(&config, self.now());
+        let group = self.committing_group(group, generation)?;
+        let instance_id = member.instance_id.as_deref();
+        group.check_transactional_commit(&member.member_id, instance_id, generation, &step)
+    }
+
     /// Writes offsets as part of a producer's transaction. They count once that is committed.
     pub(super) fn commit_in_transaction(
         &mut self,

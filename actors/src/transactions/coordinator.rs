@@ -19,6 +19,7 @@ use super::records;
 use super::requests::{Outcome, Request, answer, refuse};
 use super::state::State;
 use super::transaction::{Step, Transaction, Value};
+use crate::internal_topic::handle::Stop;
 use crate::internal_topic::writes::Writes;
 use crate::internal_topic::{ReplayError, replay};
 use crate::partition::{Answer, PartitionHandle, Reply};
@@ -80,14 +81,20 @@ impl Handler<Request> for Coordinator {
     type Result = ();
 
     fn handle(&mut self, request: Request, ctx: &mut Self::Context) {
-        if let Request::Stop = request {
-            ctx.stop();
-        } else if self.ids.is_some() {
+        if self.ids.is_some() {
             self.perform(request);
             self.write(ctx);
         } else {
             refuse(request);
         }
+    }
+}
+
+impl Handler<Stop> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, Stop: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }
 
@@ -205,7 +212,6 @@ impl Coordinator {
                 );
             }
             Request::List { reply } => answer(reply, Ok(self.list())),
-            Request::Stop => {}
         }
     }
 

@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use actix::{Addr, Message};
-use tokio::sync::{oneshot, watch};
+use actix::Message;
 use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::coordinator::Coordinator;
 use super::transaction::{End, Init, Producer, Value};
-use crate::internal_topic::led::Companion;
+use crate::internal_topic::handle;
 use crate::partition::{Answer, Reply, TopicPartition};
 
 /// What becomes of a request that may need a new producer id.
@@ -59,53 +58,10 @@ pub(crate) enum Request {
     List {
         reply: Reply<Vec<(Arc<str>, Value)>>,
     },
-    /// Ends the coordinator; who waits is told NOT_COORDINATOR.
-    Stop,
 }
 
-/// Reaches a coordinator. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct CoordinatorHandle {
-    addr: Addr<Coordinator>,
-    loaded: watch::Receiver<bool>,
-}
-
-impl CoordinatorHandle {
-    pub(crate) fn new(addr: Addr<Coordinator>, loaded: watch::Receiver<bool>) -> Self {
-        Self { addr, loaded }
-    }
-
-    /// Sends the request that `build` makes around a reply, and waits for that reply.
-    ///
-    /// # Errors
-    /// The coordinator's own answer, or NOT_COORDINATOR when it has ended.
-    pub(crate) async fn ask<T>(&self, build: impl FnOnce(Reply<T>) -> Request) -> Answer<T> {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.addr.send(build(reply)).await;
-        sent.map_err(|_| ErrorCode::NotCoordinator)?;
-        answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
-    }
-
-    /// Waits until the transactional ids are loaded, or the coordinator has ended.
-    pub(crate) async fn loaded(&self) {
-        let mut loaded = self.loaded.clone();
-        // It has ended otherwise.
-        let _ = loaded.wait_for(|&loaded| loaded).await;
-    }
-}
-
-impl Companion for CoordinatorHandle {
-    async fn stop(&self) {
-        // One that is gone has ended already.
-        let _ = self.addr.send(Request::Stop).await;
-    }
-
-    async fn ended(&self) {
-        let mut loaded = self.loaded.clone();
-        // The coordinator has the sender.
-        while loaded.changed().await.is_ok() {}
-    }
-}
+/// Reaches a coordinator.
+pub(crate) type CoordinatorHandle = handle::CoordinatorHandle<Coordinator>;
 
 /// Refuses a request while the transactional ids are loaded.
 pub(super) fn refuse(request: Request) {
@@ -116,7 +72,6 @@ pub(super) fn refuse(request: Request) {
         Request::Verify { reply, .. } => answer(reply, Err(LOADING)),
         Request::Describe { reply, .. } => answer(reply, Err(LOADING)),
         Request::List { reply } => answer(reply, Err(LOADING)),
-        Request::Stop => {}
     }
 }
 
