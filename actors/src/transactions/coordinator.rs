@@ -286,17 +286,25 @@ impl Coordinator {
                 let result = failed.map_or(result, Err);
                 coordinator.stored(&id, result);
                 then(result);
-                let go_on = move |coordinator: &mut Self, ctx: &mut Context<Self>| {
-                    coordinator.send_markers(&id, ctx);
-                };
                 match result {
-                    Ok(()) => go_on(coordinator, ctx),
-                    // A transaction that could not be completed is still ending.
-                    Err(_) => drop(ctx.run_later(RETRY_DELAY, go_on)),
+                    Ok(()) => coordinator.send_markers(&id, ctx),
+                    // A transaction that could not be completed is still ending. In no other case are its markers due: a
+                    // second one, come late, would end the next transaction.
+                    Err(_) if coordinator.is_ending(&id) => {
+                        ctx.run_later(RETRY_DELAY, move |coordinator, ctx| {
+                            coordinator.send_markers(&id, ctx);
+                        });
+                    }
+                    Err(_) => {}
                 }
             }
             coordinator.write(ctx);
         }));
+    }
+
+    fn is_ending(&mut self, id: &str) -> bool {
+        let transaction = self.transaction(id);
+        transaction.is_ok_and(|transaction| transaction.to_end().is_some())
     }
 
     /// Takes over what is in the log now. An id without value is forgotten.
