@@ -114,6 +114,8 @@ fn a_broker_outlives_the_leader_of_its_ensemble() {
     };
     (0..500).for_each(&mut send);
     ensemble.kill_leader();
+    // What is asked while there is no leader waits for the next one.
+    create_topic(&server, "meanwhile", 1, &[]);
     ensemble.leader();
     (500..1000).for_each(&mut send);
     assert_eq!(producer.flush_all_taken().len(), 1000);

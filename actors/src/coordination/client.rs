@@ -63,6 +63,9 @@ pub enum Write {
 /// Deletions per transaction at most: a transaction has to fit into ZooKeeper's 1 MiB.
 const DELETIONS_PER_TRANSACTION: usize = 1_000;
 
+/// Time before a request is sent again whose connection was lost.
+const RETRY: Duration = Duration::from_millis(50);
+
 fn open() -> zookeeper_client::CreateOptions<'static> {
     CreateMode::Persistent.with_acls(Acls::anyone_all())
 }
@@ -136,11 +139,24 @@ impl CoordinationClient {
         tokio::time::timeout(patience, closed).await.is_ok()
     }
 
+    /// Does a request, and again whenever the connection is lost under it, until the session is over: that a server is
+    /// gone is no reason to fail what the next one would do. A write may then meet what it has done itself.
+    async fn patiently<T>(&self, request: impl AsyncFn() -> Result<T>) -> Result<T> {
+        loop {
+            match request().await {
+                Err(CoordinationError::Service(Error::ConnectionLoss)) if !self.has_ended() => {
+                    tokio::time::sleep(RETRY).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
     /// Creates the nodes that every tool expects.
     pub async fn create_persistent_paths(&self) -> Result<()> {
         let found = paths::PERSISTENT
             .iter()
-            .map(|path| self.client.check_stat(path));
+            .map(|path| self.patiently(async || Ok(self.client.check_stat(path).await?)));
         let mut missing = Vec::new();
         for (path, found) in paths::PERSISTENT.iter().zip(join_all(found).await) {
             if found?.is_none() {
@@ -161,6 +177,11 @@ impl CoordinationClient {
 
     /// Creates a persistent node and its parents; tells whether it was missing.
     pub async fn create_if_missing(&self, path: &str, data: &[u8]) -> Result<bool> {
+        self.patiently(async || self.try_create(path, data).await)
+            .await
+    }
+
+    async fn try_create(&self, path: &str, data: &[u8]) -> Result<bool> {
         let mut created = self.client.create(path, data, &open()).await;
         if matches!(created, Err(Error::NoNode))
             && let Some((parent, _)) = path.rsplit_once('/')
@@ -184,7 +205,8 @@ impl CoordinationClient {
 
     /// Reads a node; `None` when it is missing.
     pub async fn get(&self, path: &str) -> Result<Option<(Vec<u8>, Stat)>> {
-        missing_is_none(self.client.get_data(path).await)
+        let read = self.patiently(async || Ok(self.client.get_data(path).await?));
+        missing_is_none(read.await)
     }
 
     /// Reads a JSON node; `None` when it is missing.
@@ -197,7 +219,8 @@ impl CoordinationClient {
 
     /// Lists children, none when the node is missing.
     pub async fn children(&self, path: &str) -> Result<Vec<String>> {
-        Ok(missing_is_none(self.client.list_children(path).await)?.unwrap_or_default())
+        let list = self.patiently(async || Ok(self.client.list_children(path).await?));
+        Ok(missing_is_none(list.await)?.unwrap_or_default())
     }
 
     /// Lists children and arms a watch on them.
@@ -210,13 +233,15 @@ impl CoordinationClient {
         &self,
         path: &str,
     ) -> Result<Option<(Option<T>, OneshotWatcher)>> {
-        let watched = missing_is_none(self.client.get_and_watch_data(path).await)?;
+        let watched = self.client.get_and_watch_data(path).await;
+        let watched = missing_is_none(watched.map_err(Into::into))?;
         Ok(watched.map(|(data, _, watcher)| (from_json(path, &data).ok(), watcher)))
     }
 
     /// Replaces a node's data; with a version, only if it has that one.
     pub async fn set(&self, path: &str, data: &[u8], version: Option<i32>) -> Result<Stat> {
-        Ok(self.client.set_data(path, data, version).await?)
+        self.patiently(async || Ok(self.client.set_data(path, data, version).await?))
+            .await
     }
 
     /// Writes a JSON node, whether it is there or not.
@@ -226,19 +251,16 @@ impl CoordinationClient {
 
     /// Writes a node, whether it is there or not.
     pub async fn put(&self, path: &str, data: &[u8]) -> Result<()> {
-        match self.client.set_data(path, data, None).await {
-            Err(Error::NoNode) => {
-                self.create_if_missing(path, data).await?;
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-            Ok(_) => Ok(()),
+        if missing_is_none(self.set(path, data, None).await)?.is_none() {
+            self.create_if_missing(path, data).await?;
         }
+        Ok(())
     }
 
     /// Deletes a node; fine when it is missing.
     pub async fn delete(&self, path: &str) -> Result<()> {
-        missing_is_none(self.client.delete(path, None).await)?;
+        let deletion = self.patiently(async || Ok(self.client.delete(path, None).await?));
+        missing_is_none(deletion.await)?;
         Ok(())
     }
 
@@ -271,6 +293,11 @@ impl CoordinationClient {
 
     /// Does all of the writes, or none.
     pub async fn transaction(&self, writes: &[Write]) -> Result<Vec<MultiWriteResult>> {
+        self.patiently(async || self.try_transaction(writes).await)
+            .await
+    }
+
+    async fn try_transaction(&self, writes: &[Write]) -> Result<Vec<MultiWriteResult>> {
         let mut multi = self.client.new_multi_writer();
         for write in writes {
             match write {
@@ -287,10 +314,10 @@ impl CoordinationClient {
     }
 }
 
-fn missing_is_none<T>(result: std::result::Result<T, Error>) -> Result<Option<T>> {
+fn missing_is_none<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(Error::NoNode) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(CoordinationError::Service(Error::NoNode)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
