@@ -51,6 +51,20 @@ impl<A: Actor> CoordinatorHandle<A> {
         answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
     }
 
+    /// As [`ask`](Self::ask), once the coordinator has loaded.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(crate) async fn ask_when_loaded<T, M>(&self, build: impl FnOnce(Reply<T>) -> M) -> Answer<T>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        A: Handler<M>,
+        A::Context: ToEnvelope<A, M>,
+    {
+        self.loaded().await;
+        self.ask(build).await
+    }
+
     /// Sends a message that has no answer, and waits until it was handled.
     pub(crate) async fn tell<M>(&self, message: M)
     where

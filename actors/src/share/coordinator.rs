@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use troupe_protocol::kafka::errors::ErrorCode;
 use uuid::Uuid;
 
 use super::ShareKey;
 use super::states::States;
 use super::stored::{Change, Stored};
-use crate::internal_topic::led::Companion;
+use crate::internal_topic::handle::{self, Stop};
 use crate::internal_topic::replay;
 use crate::internal_topic::writes::{KeyValue, Writes};
 use crate::partition::messages::DeleteRecords;
@@ -67,8 +67,6 @@ pub(crate) enum Request {
     },
     /// These topics are no more.
     ForgetTopics { topics: Arc<BTreeSet<Uuid>> },
-    /// Ends the coordinator; who waits is told NOT_COORDINATOR.
-    Stop,
 }
 
 /// What waits for a write, or for those before it.
@@ -118,9 +116,6 @@ impl Handler<Request> for ShareCoordinator {
     type Result = ();
 
     fn handle(&mut self, request: Request, ctx: &mut Self::Context) {
-        if let Request::Stop = request {
-            return ctx.stop();
-        }
         let now_ms = self.start.clock.now_ms();
         let updates_per_snapshot = self.start.updates_per_snapshot;
         let Some(states) = &mut self.states else {
@@ -128,6 +123,14 @@ impl Handler<Request> for ShareCoordinator {
         };
         let (records, completion) = perform(states, request, updates_per_snapshot, now_ms);
         self.enqueue(records, completion, ctx);
+    }
+}
+
+impl Handler<Stop> for ShareCoordinator {
+    type Result = ();
+
+    fn handle(&mut self, Stop: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }
 
@@ -184,7 +187,6 @@ fn perform(
             let records = states.remove(|key| topics.contains(&key.topic_id));
             (Ok(records), Completion::Forgotten)
         }
-        Request::Stop => (Ok(Vec::new()), Completion::Forgotten),
     }
 }
 
@@ -317,7 +319,7 @@ fn refuse(request: Request) {
         Request::OfGroup { reply, .. } => answer(reply, Err(LOADING)),
         Request::Delete { reply, .. } => answer(reply, Err(LOADING)),
         // What is loaded may hold states of those topics; nobody will ask for them.
-        Request::ForgetTopics { .. } | Request::Stop => {}
+        Request::ForgetTopics { .. } => {}
     }
 }
 
@@ -327,48 +329,5 @@ fn answer<T>(reply: Reply<T>, answer: Answer<T>) {
     let _ = reply.send(answer);
 }
 
-/// Reaches a share coordinator. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct CoordinatorHandle {
-    addr: Addr<ShareCoordinator>,
-    loaded: watch::Receiver<bool>,
-}
-
-impl CoordinatorHandle {
-    pub(crate) fn new(addr: Addr<ShareCoordinator>, loaded: watch::Receiver<bool>) -> Self {
-        Self { addr, loaded }
-    }
-
-    /// Sends the request that `build` makes around a reply, once the states are loaded, and waits for that reply.
-    ///
-    /// # Errors
-    /// The coordinator's own answer, or NOT_COORDINATOR when it has ended.
-    pub(crate) async fn ask<T>(&self, build: impl FnOnce(Reply<T>) -> Request) -> Answer<T> {
-        let mut loaded = self.loaded.clone();
-        let loaded = loaded.wait_for(|&loaded| loaded).await.map(|_| ());
-        loaded.map_err(|_| ErrorCode::NotCoordinator)?;
-        let (reply, answer) = oneshot::channel();
-        let sent = self.addr.send(build(reply)).await;
-        sent.map_err(|_| ErrorCode::NotCoordinator)?;
-        answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
-    }
-
-    /// Tells the coordinator that topics are no more.
-    pub(crate) async fn forget(&self, topics: Arc<BTreeSet<Uuid>>) {
-        // One that is gone has nothing to forget.
-        let _ = self.addr.send(Request::ForgetTopics { topics }).await;
-    }
-}
-
-impl Companion for CoordinatorHandle {
-    async fn stop(&self) {
-        // One that is gone has ended already.
-        let _ = self.addr.send(Request::Stop).await;
-    }
-
-    async fn ended(&self) {
-        let mut loaded = self.loaded.clone();
-        // The coordinator has the sender.
-        while loaded.changed().await.is_ok() {}
-    }
-}
+/// Reaches a share coordinator.
+pub(crate) type CoordinatorHandle = handle::CoordinatorHandle<ShareCoordinator>;

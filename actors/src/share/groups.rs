@@ -181,7 +181,7 @@ impl ShareGroups {
         let mut states = Vec::new();
         for coordinator in self.coordinators() {
             let group = Arc::clone(group);
-            let found = coordinator.ask(|reply| Request::OfGroup { group, reply });
+            let found = coordinator.ask_when_loaded(|reply| Request::OfGroup { group, reply });
             states.extend(found.await?);
         }
         Ok(states)
@@ -192,7 +192,7 @@ impl ShareGroups {
         let (_, leader_epoch) = self.led_here(&key)?;
         let coordinator = self.coordinator(&key).await?;
         self.end_live(|live| *live == key).await;
-        let initialized = coordinator.ask(|reply| Request::Initialize {
+        let initialized = coordinator.ask_when_loaded(|reply| Request::Initialize {
             key,
             leader_epoch,
             start_offset,
@@ -208,7 +208,7 @@ impl ShareGroups {
             .await;
         for coordinator in self.coordinators() {
             let group = Arc::clone(group);
-            let deleted = coordinator.ask(|reply| Request::Delete {
+            let deleted = coordinator.ask_when_loaded(|reply| Request::Delete {
                 group,
                 topic_id,
                 reply,
@@ -272,7 +272,8 @@ impl Following {
         }
         let deleted = Arc::new(deleted);
         for (_, coordinator) in self.led.running().values() {
-            coordinator.forget(Arc::clone(&deleted)).await;
+            let topics = Arc::clone(&deleted);
+            coordinator.tell(Request::ForgetTopics { topics }).await;
         }
     }
 

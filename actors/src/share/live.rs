@@ -259,7 +259,7 @@ impl LivePartition {
         let key = self.start.key.clone();
         let writing = async move {
             let written = change.clone();
-            let stored = coordinator.ask(|reply| coordinator::Request::Write {
+            let stored = coordinator.ask_when_loaded(|reply| coordinator::Request::Write {
                 key,
                 change: written,
                 reply,
@@ -336,7 +336,8 @@ async fn restore(
     now_ms: i64,
 ) -> Answer<Stored> {
     let asked = key.clone();
-    let found = coordinator.ask(|reply| coordinator::Request::Read { key: asked, reply });
+    let found =
+        coordinator.ask_when_loaded(|reply| coordinator::Request::Read { key: asked, reply });
     if let Some(stored) = found.await?.filter(|stored| stored.start_offset >= 0) {
         return Ok(stored);
     }
@@ -359,7 +360,7 @@ async fn restore(
         start = list(OffsetSpec::Latest).await?.offset;
     }
     coordinator
-        .ask(|reply| coordinator::Request::Initialize {
+        .ask_when_loaded(|reply| coordinator::Request::Initialize {
             key,
             leader_epoch,
             start_offset: start.max(0),
