@@ -12,6 +12,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod compaction;
 mod floor;
 mod groups;
 mod latency;
@@ -43,6 +44,8 @@ struct Plan {
     latency_seconds: u32,
     /// Commits of each of the groups that commit at a time.
     commits: usize,
+    /// Records of a log that is compacted.
+    compacted: usize,
     /// Groups, and members of each, that live side by side.
     groups: (usize, usize),
     /// Heartbeats of each member.
@@ -56,6 +59,7 @@ const FULL: Plan = Plan {
     starts: 5,
     latency_seconds: 10,
     commits: 5_000,
+    compacted: 2_500_000,
     groups: (1_000, 5),
     heartbeats: 10,
 };
@@ -66,6 +70,7 @@ const QUICK: Plan = Plan {
     starts: 2,
     latency_seconds: 5,
     commits: 1_000,
+    compacted: 1_000_000,
     groups: (100, 5),
     heartbeats: 3,
 };
@@ -105,6 +110,7 @@ fn compare(plan: Plan, write: bool) {
     fetches(&kafka, &mut measures, &sides, plan);
     latencies(&mut measures, &sides, plan);
     commits(&mut measures, &sides, plan);
+    compactions(&mut measures, &sides, plan);
     for side in &sides {
         measures.add("loaded", side.kind(), side.peak_memory_mb());
     }
@@ -238,6 +244,20 @@ fn commits(measures: &mut Measures, sides: &[Side], plan: Plan) {
             measures.add("commits", side.kind(), rate);
             println!(
                 "commits round {round} on {:?}: {rate:.0} a second",
+                side.kind()
+            );
+        }
+    }
+}
+
+fn compactions(measures: &mut Measures, sides: &[Side], plan: Plan) {
+    for round in 0..plan.rounds {
+        for side in sides {
+            let topic = format!("compacted-{round}");
+            let rate = compaction::measure(side, &topic, plan.compacted);
+            measures.add("compaction", side.kind(), rate);
+            println!(
+                "compaction round {round} on {:?}: {rate:.0} MB/s",
                 side.kind()
             );
         }

@@ -59,6 +59,7 @@ pub(crate) fn page(measures: &Measures, machine: &Machine) -> String {
     broker_cpu(&mut page, measures);
     latency(&mut page, measures);
     groups(&mut page, measures);
+    compaction(&mut page, measures);
     memory_and_start(&mut page, measures);
     batches(&mut page, measures);
     page.push_str(EXPLANATION);
@@ -124,6 +125,11 @@ fn groups(page: &mut String, measures: &Measures) {
     );
     table.row("their joining, CPU s", "members join", 2);
     table.row("a heartbeat, CPU µs", "members heartbeat", 1);
+}
+
+fn compaction(page: &mut String, measures: &Measures) {
+    let mut table = Table::new(page, measures, "Compaction", "");
+    table.row("dirty data, MB/s", "compaction", 1);
 }
 
 fn memory_and_start(page: &mut String, measures: &Measures) {
@@ -241,6 +247,8 @@ const EXPLANATION: &str = "
   answer.
 - The members are 1,000 groups of 5, each member on a connection of its own with a heartbeat every three seconds, on brokers
   that did nothing before.
+- Compaction is of a log in which each of 100,000 keys has 25 values of 200 B, from the change of `cleanup.policy`
+  until `cleaner-offset-checkpoint` says that it is done, with one cleaner thread and `log.cleaner.backoff.ms=50`.
 - CPU is user and system time of the broker's processes from `/proc/PID/stat`, by GB (10^9 bytes) of record values. The
   kernel's work for the broker's sockets and files is in it; writing dirty pages back is not, on either side.
 - The floor is a process that does only what cannot be left out, with as many bytes in batches of the same mean size as Troupe

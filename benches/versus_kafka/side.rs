@@ -128,7 +128,9 @@ fn walk(log: &std::path::Path, count: &mut usize, records: &mut usize) -> u64 {
 fn start(kind: Kind) -> Server {
     let options = Server::with().kind(kind).production();
     // The default, where the harness has less for its small tests.
-    options.set("offsets.topic.num.partitions", 50).start()
+    let options = options.set("offsets.topic.num.partitions", 50);
+    // The default leaves both cleaners asleep for up to 15 s of a measure.
+    options.set("log.cleaner.backoff.ms", 50).start()
 }
 
 /// The seconds from the start of a broker on an empty directory to its first acknowledged record.
