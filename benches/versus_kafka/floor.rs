@@ -97,8 +97,8 @@ fn accept() -> TcpStream {
 }
 
 /// Receives requests, each with its length in front, until the other side is gone.
-pub(crate) fn receive(file: Option<&str>) {
-    let mut file = File::create(file.expect("a file")).unwrap();
+pub(crate) fn receive(file: &str) {
+    let mut file = File::create(file).unwrap();
     let stream = accept();
     let mut reader = BufReader::with_capacity(256 * 1024, stream.try_clone().unwrap());
     let mut writer = stream;
@@ -115,8 +115,8 @@ pub(crate) fn receive(file: Option<&str>) {
 }
 
 /// Sends the whole file for each byte that comes, until the other side is gone.
-pub(crate) fn send(file: Option<&str>) {
-    let file = File::open(file.expect("a file")).unwrap();
+pub(crate) fn send(file: &str) {
+    let file = File::open(file).unwrap();
     let size = file.metadata().unwrap().len();
     let mut stream = accept();
     let mut asked = [0];

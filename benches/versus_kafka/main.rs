@@ -78,47 +78,63 @@ const QUICK: Plan = Plan {
 /// The sides in the order in which they take turns.
 const KINDS: [Kind; 2] = [Kind::Troupe, Kind::Kafka];
 
+/// What can be measured alone, with `--only`.
+const PARTS: [&str; 6] = [
+    "start",
+    "members",
+    "load",
+    "latency",
+    "commits",
+    "compaction",
+];
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args()
+    let arguments: Vec<String> = std::env::args()
         .skip(1)
-        .filter(|argument| argument != "--bench");
-    match arguments.next().as_deref() {
-        None => compare(FULL, true),
-        Some("--quick") => compare(QUICK, false),
-        Some(floor::RECEIVE) => floor::receive(arguments.next().as_deref()),
-        Some(floor::SEND) => floor::send(arguments.next().as_deref()),
-        Some(other) => {
-            eprintln!("versus-kafka: unknown option {other}; there is only --quick");
+        .filter(|argument| argument != "--bench")
+        .collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [] => compare(FULL, &PARTS, true),
+        ["--quick"] => compare(QUICK, &PARTS, false),
+        ["--only", part] if PARTS.contains(&part) => compare(FULL, &[part], false),
+        ["--quick", "--only", part] if PARTS.contains(&part) => compare(QUICK, &[part], false),
+        [floor::RECEIVE, file] => floor::receive(file),
+        [floor::SEND, file] => floor::send(file),
+        _ => {
+            eprintln!(
+                "versus-kafka: unknown arguments {arguments:?}; there are --quick and --only PART, where PART is one of {PARTS:?}"
+            );
             return ExitCode::FAILURE;
         }
     }
     ExitCode::SUCCESS
 }
 
-fn compare(plan: Plan, write: bool) {
+fn compare(plan: Plan, parts: &[&str], write: bool) {
     let kafka = Kafka::find(Release::V3_9).expect("tests/java/fetch has made the class paths");
     groups::raise_file_limit();
     let mut measures = Measures::default();
-    starts(&mut measures, plan);
-    members(&mut measures, plan);
+    let is_wanted = |part| parts.contains(&part);
+    if is_wanted("start") {
+        starts(&mut measures, plan);
+    }
+    if is_wanted("members") {
+        members(&mut measures, plan);
+    }
 
     let sides = KINDS.map(Side::start);
-    for side in &sides {
-        measures.add("idle", side.kind(), side.idle_memory_mb());
+    if is_wanted("load") {
+        load(&kafka, &mut measures, &sides, plan);
     }
-    produces(&kafka, &mut measures, &sides, plan);
-    fetches(&kafka, &mut measures, &sides, plan);
-    latencies(&mut measures, &sides, plan);
-    commits(&mut measures, &sides, plan);
-    compactions(&mut measures, &sides, plan);
-    for side in &sides {
-        measures.add("loaded", side.kind(), side.peak_memory_mb());
+    if is_wanted("latency") {
+        latencies(&mut measures, &sides, plan);
     }
-    for (size, _) in plan.records {
-        let batches = sides[0].batches(&read_topic(size));
-        for round in 0..plan.rounds {
-            floors(&mut measures, round, size, &batches, plan);
-        }
+    if is_wanted("commits") {
+        commits(&mut measures, &sides, plan);
+    }
+    if is_wanted("compaction") {
+        compactions(&mut measures, &sides, plan);
     }
     drop(sides);
 
@@ -129,6 +145,24 @@ fn compare(plan: Plan, write: bool) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, page).unwrap();
         println!("written to {}", path.display());
+    }
+}
+
+/// Produces and fetches, and the memory that they take.
+fn load(kafka: &Kafka, measures: &mut Measures, sides: &[Side], plan: Plan) {
+    for side in sides {
+        measures.add("idle", side.kind(), side.idle_memory_mb());
+    }
+    produces(kafka, measures, sides, plan);
+    fetches(kafka, measures, sides, plan);
+    for side in sides {
+        measures.add("loaded", side.kind(), side.peak_memory_mb());
+    }
+    for (size, _) in plan.records {
+        let batches = sides[0].batches(&read_topic(size));
+        for round in 0..plan.rounds {
+            floors(measures, round, size, &batches, plan);
+        }
     }
 }
 
@@ -238,9 +272,12 @@ fn latencies(measures: &mut Measures, sides: &[Side], plan: Plan) {
 }
 
 fn commits(measures: &mut Measures, sides: &[Side], plan: Plan) {
+    for side in sides {
+        side.create("committed");
+    }
     for round in 0..plan.rounds {
         for side in sides {
-            let rate = groups::commits_per_second(side, "latency", plan.commits);
+            let rate = groups::commits_per_second(side, "committed", plan.commits);
             measures.add("commits", side.kind(), rate);
             println!(
                 "commits round {round} on {:?}: {rate:.0} a second",

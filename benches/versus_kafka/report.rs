@@ -147,19 +147,23 @@ fn batches(page: &mut String, measures: &Measures) {
     }
 }
 
-/// A table of the page under construction.
+/// A table of the page under construction; without a row it is left out.
 struct Table<'a> {
     page: &'a mut String,
     measures: &'a Measures,
+    head: Option<String>,
 }
 
 impl<'a> Table<'a> {
     fn new(page: &'a mut String, measures: &'a Measures, heading: &str, unit: &str) -> Table<'a> {
-        let _ = writeln!(
-            page,
-            "\n## {heading}\n\n| {unit} | Troupe | Kafka 3.9.1 | Troupe / Kafka |\n| --- | --- | --- | --- |"
+        let head = format!(
+            "\n## {heading}\n\n| {unit} | Troupe | Kafka 3.9.1 | Troupe / Kafka |\n| --- | --- | --- | --- |\n"
         );
-        Table { page, measures }
+        Table {
+            page,
+            measures,
+            head: Some(head),
+        }
     }
 
     fn with_floor(
@@ -168,12 +172,15 @@ impl<'a> Table<'a> {
         heading: &str,
         unit: &str,
     ) -> Table<'a> {
-        let _ = writeln!(
-            page,
+        let head = format!(
             "\n## {heading}\n\n| {unit} | Troupe | Kafka 3.9.1 | Troupe / Kafka | floor | Troupe / floor |\n\
-             | --- | --- | --- | --- | --- | --- |"
+             | --- | --- | --- | --- | --- | --- |\n"
         );
-        Table { page, measures }
+        Table {
+            page,
+            measures,
+            head: Some(head),
+        }
     }
 
     fn row(&mut self, label: &str, name: &str, digits: usize) {
@@ -197,6 +204,7 @@ impl<'a> Table<'a> {
     fn sides(&mut self, label: &str, name: &str, digits: usize) -> Option<Spread> {
         let troupe = self.measures.of(name, "troupe")?;
         let kafka = self.measures.of(name, "kafka")?;
+        self.page.push_str(&self.head.take().unwrap_or_default());
         let ratio = troupe.median / kafka.median;
         let _ = write!(
             self.page,
@@ -248,7 +256,7 @@ const EXPLANATION: &str = "
 - The members are 1,000 groups of 5, each member on a connection of its own with a heartbeat every three seconds, on brokers
   that did nothing before.
 - Compaction is of a log in which each of 100,000 keys has 25 values of 200 B, from the change of `cleanup.policy`
-  until `cleaner-offset-checkpoint` says that it is done, with one cleaner thread and `log.cleaner.backoff.ms=50`.
+  until only the last ones are left in its closed segments, with one cleaner thread and `log.cleaner.backoff.ms=50`.
 - CPU is user and system time of the broker's processes from `/proc/PID/stat`, by GB (10^9 bytes) of record values. The
   kernel's work for the broker's sockets and files is in it; writing dirty pages back is not, on either side.
 - The floor is a process that does only what cannot be left out, with as many bytes in batches of the same mean size as Troupe
