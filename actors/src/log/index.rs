@@ -10,6 +10,8 @@
 //!
 //! The last few entries wait in memory and are written together: a busy partition adds two entries per batch. What a
 //! crash takes of them lies past the recovery point, where indexes are made again anyway, because a flush writes them.
+//! An index that is made again below the recovery point waits as a whole, and takes its file's place in one step: a part of
+//! it would be believed.
 
 use std::io;
 use std::marker::PhantomData;
@@ -149,6 +151,8 @@ pub(super) struct Index<E> {
     last: Option<E>,
     /// The encoded entries at the end that are not in the file yet.
     unwritten: Vec<u8>,
+    /// Whether the index is being made again: then it has no file, and all its entries wait.
+    remaking: bool,
     /// Whether something was written since the last flush.
     dirty: bool,
     _entry: PhantomData<E>,
@@ -182,6 +186,7 @@ impl<E: Entry> Index<E> {
             max_entries: u32::try_from(max_bytes / E::LEN as u64).unwrap_or(u32::MAX),
             last: None,
             unwritten: Vec::new(),
+            remaking: false,
             dirty: false,
             _entry: PhantomData,
         }
@@ -255,6 +260,7 @@ impl<E: Entry> Index<E> {
         self.entries = 0;
         self.last = None;
         self.unwritten.clear();
+        self.remaking = false;
     }
 
     /// Returns how many entries are in the file.
@@ -265,12 +271,49 @@ impl<E: Entry> Index<E> {
 
     /// Writes the entries that wait.
     fn write_waiting(&mut self) -> io::Result<()> {
+        if self.remaking {
+            return self.publish();
+        }
         if !self.unwritten.is_empty() {
             let position = u64::from(self.written()) * E::LEN as u64;
             self.file()?.write_all_at(&self.unwritten, position)?;
             self.unwritten.clear();
         }
         Ok(())
+    }
+
+    /// Begins to make the index again: removes the file, and lets all entries wait for [`publish`](Self::publish) or
+    /// [`settle`](Self::settle).
+    pub(super) fn remake(&mut self) -> io::Result<()> {
+        self.forget();
+        self.release();
+        self.storage.remove_file(&self.path)?;
+        (self.remaking, self.dirty) = (true, true);
+        Ok(())
+    }
+
+    /// Puts an index that was made again in place, whole and durable; does nothing for another.
+    ///
+    /// # Errors
+    /// The disk's; the entries wait on then, for the next flush to try again, and the file stays missing.
+    pub(super) fn publish(&mut self) -> io::Result<()> {
+        if self.remaking {
+            self.storage.replace(&self.path, &self.unwritten)?;
+            self.release();
+            self.settle();
+            self.unwritten.clear();
+        }
+        Ok(())
+    }
+
+    /// Tells whether the index is being made again, and not in place yet.
+    pub(super) fn is_remaking(&self) -> bool {
+        self.remaking
+    }
+
+    /// Lets an index that was made again be written piece by piece, because nothing in it is believed after a crash.
+    pub(super) fn settle(&mut self) {
+        self.remaking = false;
     }
 
     fn file(&self) -> io::Result<&Arc<dyn StorageFile>> {
@@ -309,6 +352,9 @@ impl<E: Entry> Index<E> {
 
     /// Gives the file its full size, so that appending never grows it. Forgets what lies after the last entry.
     pub(super) fn preallocate(&mut self) -> io::Result<()> {
+        if self.remaking {
+            return Ok(());
+        }
         let file = self.file()?;
         file.set_len(u64::from(self.written()) * E::LEN as u64)?;
         let full = u64::from(self.max_entries.max(self.entries)) * E::LEN as u64;
@@ -336,7 +382,7 @@ impl<E: Entry> Index<E> {
         self.entries += 1;
         self.last = Some(entry);
         self.dirty = true;
-        if self.unwritten.len() < UNWRITTEN_BYTES {
+        if self.remaking || self.unwritten.len() < UNWRITTEN_BYTES {
             return Ok(());
         }
         self.write_waiting()
@@ -368,11 +414,13 @@ impl<E: Entry> Index<E> {
 
     /// Returns the file when something in it is not flushed, and counts it as flushed.
     pub(super) fn take_dirty(&mut self) -> io::Result<Option<Arc<dyn StorageFile>>> {
-        if !std::mem::take(&mut self.dirty) {
+        if !self.dirty {
             return Ok(None);
         }
         self.write_waiting()?;
-        Ok(Some(Arc::clone(self.file()?)))
+        let file = Arc::clone(self.file()?);
+        self.dirty = false;
+        Ok(Some(file))
     }
 
     fn read_entry(&self, number: u32) -> io::Result<Option<E>> {
@@ -421,7 +469,9 @@ impl<E: Entry> Index<E> {
         let bytes = block
             .get_mut(..in_file as usize * E::LEN)
             .unwrap_or_default();
-        read_exact_at(self.file()?.as_ref(), bytes, u64::from(low) * E::LEN as u64)?;
+        if !bytes.is_empty() {
+            read_exact_at(self.file()?.as_ref(), bytes, u64::from(low) * E::LEN as u64)?;
+        }
         for bytes in bytes
             .chunks_exact(E::LEN)
             .chain(self.unwritten.chunks_exact(E::LEN))
@@ -436,7 +486,6 @@ impl<E: Entry> Index<E> {
 
     /// Removes the entries for which `keep` is false, which must be so for a trailing part of the entries.
     pub(super) fn truncate_where(&mut self, keep: impl Fn(&E) -> bool) -> io::Result<()> {
-        self.write_waiting()?;
         let (mut low, mut high) = (0, self.entries);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -449,6 +498,8 @@ impl<E: Entry> Index<E> {
             Some(number) => self.read_entry(number)?,
             None => None,
         };
+        let waiting = low.saturating_sub(self.written()) as usize * E::LEN;
+        self.unwritten.truncate(waiting);
         self.entries = low;
         self.dirty = true;
         // Zeros in place of the removed entries, so that they cannot be mistaken for entries after a crash.

@@ -790,6 +790,47 @@ fn run(steps: &[Step]) -> TestCaseResult {
     pair.check()
 }
 
+/// Recovery took an entry of the time index away, and the full disk did not take it back: the look-up missed records.
+#[test]
+fn a_time_index_misses_nothing_after_recoveries_on_a_full_disk() {
+    let append = |count, value_len, later_ms| Step::Append {
+        count,
+        value_len,
+        later_ms,
+        new_epoch: false,
+        sequenced: false,
+    };
+    let transactional = || Step::AppendTransactional {
+        producer: 10,
+        later_ms: 0,
+    };
+    let steps = [
+        append(1, 42, 0),
+        transactional(),
+        append(1, 8, 0),
+        transactional(),
+        append(2, 85, 0),
+        append(4, 0, 0),
+        append(3, 4, 0),
+        transactional(),
+        append(1, 22, 0),
+        append(3, 68, 0),
+        append(1, 10, 0),
+        append(4, 25, 1),
+        transactional(),
+        transactional(),
+        Step::Flush,
+        append(1, 10, 0),
+        append(2, 63, 0),
+        Step::FullDisk { room: 98 },
+        append(4, 30, 0),
+        transactional(),
+        Step::FullDisk { room: 196 },
+        Step::FullDisk { room: 204 },
+    ];
+    run(&steps).unwrap();
+}
+
 /// `TROUPE_SEED` repeats a run.
 #[test]
 fn the_log_is_a_list_of_batches() {

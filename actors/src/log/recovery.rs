@@ -247,6 +247,7 @@ impl Log {
             recovery.scanned.push(segment.base_offset);
         }
         let file = Arc::clone(&segment.file);
+        let remaking = segment.offsets.is_remaking();
         let mut scan = Scan::new(file.as_ref(), position, segment.size, next_offset);
         let (mut end, mut new_epoch, mut index_failure) = (next_offset, false, None);
         let broken = loop {
@@ -254,6 +255,9 @@ impl Log {
                 Scanned::End => break None,
                 Scanned::Broken { position, why } => break Some((position, why)),
                 Scanned::Batch(position, header) => {
+                    // What the offset index has below the recovery point is believed: it is as it was flushed, or all new.
+                    let believed = !remaking && header.last_offset() < trusted;
+                    let interval = if believed { u64::MAX } else { interval };
                     index_failure = segment
                         .index_batch(&header, position, interval)
                         .err()
@@ -263,8 +267,10 @@ impl Log {
                 }
             }
         };
+        let believed = trusted > segment.base_offset && segment.offsets.last().is_some();
+        let put = segment.put_indexes(!resume || believed, broken.is_none() && !is_last);
         self.log_end_offset = end;
-        self.tolerate(index_failure.map_or(Ok(()), Err));
+        self.tolerate(index_failure.map_or(put, Err));
         if new_epoch {
             let written = self.epochs.write();
             self.tolerate(written);
@@ -282,7 +288,7 @@ impl Log {
     }
 
     /// Goes on although an index or the leader epochs could not be written: a full disk must not keep a log from
-    /// opening. An index may miss entries; epochs and transaction indexes are written again before the recovery point
+    /// opening. Index entries wait in memory; they, epochs and transaction indexes are written before the recovery point
     /// moves.
     fn tolerate(&self, result: io::Result<()>) {
         if let Err(error) = result {

@@ -316,8 +316,8 @@ impl Segment {
     /// Ends appending: last time index entry, trimmed files. Handles on indexes are let go.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.append_largest()?;
-        self.offsets.trim()?;
         self.times.trim()?;
+        self.offsets.trim()?;
         if self.file.len()? != self.size {
             self.file.set_len(self.size)?;
         }
@@ -347,9 +347,10 @@ impl Segment {
         Ok(last.is_none_or(|last| u64::from(last.position) < self.size))
     }
 
-    /// Keeps the leading index entries that stand for batches below `trusted` and can be right, drops the others.
+    /// Keeps the index entries that a flush made durable, those for batches below `trusted`, if they can be right.
     ///
-    /// Returns where to go on reading, and an offset below which no batch there starts.
+    /// Returns where to go on reading, and an offset below which no batch there starts. Whatever is added while reading on
+    /// below `trusted` would be believed after the next crash without having been flushed: so nothing may be.
     pub(super) fn resume_index(&mut self, trusted: i64) -> io::Result<(u64, i64)> {
         let size = self.size;
         if trusted > self.base_offset && trusted < i64::MAX {
@@ -359,26 +360,42 @@ impl Segment {
                 && let Ok(Some((position, header))) = self.walk(u64::from(last.position)).next()
                 && header.last_offset() == last.offset
             {
-                self.offsets
-                    .truncate_where(|entry| u64::from(entry.position) < position)?;
-                self.times
-                    .salvage(|entry| entry.offset < header.base_offset)?;
+                self.offsets.truncate_where(|_| true)?;
+                self.times.salvage(|entry| entry.offset <= last.offset)?;
                 self.times.truncate_where(|_| true)?;
                 self.largest = self.times.last();
-                self.bytes_since_entry = u64::MAX / 2;
-                return Ok((position, header.base_offset));
+                self.bytes_since_entry = 0;
+                // Without a time index, or without timestamps.
+                if self.largest.is_some() {
+                    return Ok((position, header.base_offset));
+                }
             }
         }
         self.drop_index()
     }
 
-    /// Empties the indexes; returns where to start reading, and the offset there.
+    /// Begins to make the indexes again from nothing; returns where to start reading, and the offset there.
     pub(super) fn drop_index(&mut self) -> io::Result<(u64, i64)> {
-        self.offsets.reset()?;
-        self.times.reset()?;
+        self.offsets.remake()?;
+        self.times.remake()?;
         self.largest = None;
         self.bytes_since_entry = 0;
         Ok((0, self.base_offset))
+    }
+
+    /// Ends making the indexes again. With `durable` they are complete on disk then, or missing there; `closes` gives them
+    /// the last entry of a segment that is not appended to.
+    pub(super) fn put_indexes(&mut self, durable: bool, closes: bool) -> io::Result<()> {
+        if closes {
+            self.append_largest()?;
+        }
+        if !durable {
+            self.offsets.settle();
+            self.times.settle();
+        }
+        // The time index first: an entry of the offset index means that the time index is complete up to there.
+        self.times.publish()?;
+        self.offsets.publish()
     }
 
     /// Reads the headers after the last index entry; returns the next offset.
