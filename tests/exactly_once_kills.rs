@@ -30,6 +30,9 @@ const WORK: &str = "TROUPE_TEST_COPIER";
 /// What a copier exits with when it gave up.
 const GAVE_UP: i32 = 3;
 
+/// How long a copier waits for anything before it gives up, in time to be told from one that hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn random() -> StdRng {
     let seed = std::env::var("TROUPE_TEST_SEED")
         .ok()
@@ -77,19 +80,19 @@ fn copy(bootstrap: &str, partition: i32) -> Result<(), KafkaError> {
         .set("isolation.level", "read_committed")
         .create()?;
     // Ends what an earlier process left open, so that the committed offset is the last word.
-    producer.init_transactions(HANG_GUARD)?;
+    producer.init_transactions(PATIENCE)?;
     let mut place = TopicPartitionList::new();
     place.add_partition("input", partition);
-    let committed = consumer.committed_offsets(place.clone(), HANG_GUARD)?;
+    let committed = consumer.committed_offsets(place.clone(), PATIENCE)?;
     let mut next = match committed.elements()[0].offset() {
         Offset::Offset(offset) => offset,
         _ => 0,
     };
     place.set_partition_offset("input", partition, Offset::Offset(next))?;
     consumer.assign(&place)?;
-    let (_, end) = consumer.fetch_watermarks("input", partition, HANG_GUARD)?;
+    let (_, end) = consumer.fetch_watermarks("input", partition, PATIENCE)?;
     while next < end {
-        let Some(first) = poll(&consumer, HANG_GUARD)? else {
+        let Some(first) = poll(&consumer, PATIENCE)? else {
             return Err(KafkaError::Canceled);
         };
         producer.begin_transaction()?;
@@ -108,8 +111,8 @@ fn copy(bootstrap: &str, partition: i32) -> Result<(), KafkaError> {
         }
         place.set_partition_offset("input", partition, Offset::Offset(next))?;
         let group = consumer.group_metadata().expect("a consumer has a group");
-        producer.send_offsets_to_transaction(&place, &group, HANG_GUARD)?;
-        producer.commit_transaction(HANG_GUARD)?;
+        producer.send_offsets_to_transaction(&place, &group, PATIENCE)?;
+        producer.commit_transaction(PATIENCE)?;
         say(&format!("committed {next}"));
     }
     Ok(())
