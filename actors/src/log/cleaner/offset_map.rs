@@ -10,10 +10,17 @@ use super::Limits;
 /// Two hashes of a key, and the offset plus one; all zeros where there is no entry.
 type Slot = [u64; 3];
 const SLOT_BYTES: u64 = 24;
+/// How much larger a table becomes when it grows. While it does, the old one takes a quarter more.
+const GROWTH: usize = 4;
+/// What fits a processor's cache is large enough to begin with.
+const SLOTS_MIN: usize = 1 << 12;
 
-/// A hash table of fixed size with linear probing.
+/// A hash table with linear probing, which grows with its keys: they may be few in a log of many records, and a small
+/// table stays in the processor's caches.
 pub(super) struct OffsetMap {
     slots: Vec<Slot>,
+    /// How far it may grow.
+    slots_max: usize,
     hashers: [RandomState; 2],
     len: usize,
     capacity: usize,
@@ -27,15 +34,15 @@ impl OffsetMap {
         // Half empty, when there is room: most look-ups then touch one line of memory.
         let wanted = keys.max(1).saturating_mul(2);
         let slots = wanted.min(limits.map_bytes / SLOT_BYTES).max(2);
-        let slots = usize::try_from(slots).unwrap_or(usize::MAX);
-        let capacity = (slots as f64 * limits.load_factor.clamp(0.0, 1.0)) as usize;
+        let slots_max = usize::try_from(slots).unwrap_or(usize::MAX);
+        let capacity = (slots_max as f64 * limits.load_factor.clamp(0.0, 1.0)) as usize;
         Self {
-            // Zeros from the system: memory that is never reached is never taken.
-            slots: vec![[0; 3]; slots],
+            slots: vec![[0; 3]; size_above(SLOTS_MIN - 1, slots_max)],
+            slots_max,
             hashers: [RandomState::new(), RandomState::new()],
             len: 0,
             // One slot stays free, where the search for what is not there ends.
-            capacity: capacity.clamp(1, slots - 1),
+            capacity: capacity.clamp(1, slots_max - 1),
             latest_offset: -1,
         }
     }
@@ -54,7 +61,23 @@ impl OffsetMap {
         }
         *slot = [hash[0], hash[1], offset.max(0).cast_unsigned() + 1];
         self.latest_offset = offset;
+        if self.len > self.slots.len() / 2 && self.slots.len() < self.slots_max {
+            self.grow();
+        }
         true
+    }
+
+    fn grow(&mut self) {
+        let size = size_above(self.slots.len(), self.slots_max);
+        let old = std::mem::replace(&mut self.slots, vec![[0; 3]; size]);
+        for slot in old {
+            if slot[2] > 0 {
+                let at = self.find_hash([slot[0], slot[1]]);
+                if let Some(free) = self.slots.get_mut(at) {
+                    *free = slot;
+                }
+            }
+        }
     }
 
     /// Returns the last offset of a key.
@@ -71,6 +94,10 @@ impl OffsetMap {
             hasher.write(key);
             hasher.finish()
         });
+        (self.find_hash(hash), hash)
+    }
+
+    fn find_hash(&self, hash: [u64; 2]) -> usize {
         let count = self.slots.len();
         // The high bits of the product are evenly spread below the count.
         let mut at = ((u128::from(hash[0]) * count as u128) >> 64) as usize;
@@ -80,7 +107,7 @@ impl OffsetMap {
             }
             at = if at + 1 == count { 0 } else { at + 1 };
         }
-        (at, hash)
+        at
     }
 
     /// Takes note that nothing up to `offset` is missing.
@@ -95,8 +122,17 @@ impl OffsetMap {
 
     /// Returns which part of what the map may hold it holds.
     pub(super) fn utilization(&self) -> f64 {
-        self.len as f64 / self.slots.len() as f64
+        self.len as f64 / self.slots_max as f64
     }
+}
+
+/// The smallest size above another on the way to the largest; the largest, when there is none.
+fn size_above(size: usize, largest: usize) -> usize {
+    let mut next = largest;
+    while next / GROWTH > size {
+        next /= GROWTH;
+    }
+    next
 }
 
 #[cfg(test)]
@@ -143,6 +179,23 @@ mod tests {
         let mut map = OffsetMap::new(0, &limits(0, 0.0));
         assert!(map.put(b"a", 7) && map.put(b"a", 8) && !map.put(b"b", 9));
         assert_eq!((map.get(b"a"), map.get(b"b")), (Some(8), None));
+    }
+
+    #[test]
+    fn it_grows_with_its_keys_and_forgets_none() {
+        let mut map = OffsetMap::new(1_000_000, &limits(1 << 40, 0.9));
+        let mut sizes = vec![map.slots.len()];
+        for number in 0..300_000_i64 {
+            assert!(map.put(&number.to_be_bytes(), number));
+            assert!(map.len * 2 <= map.slots.len() || map.slots.len() == map.slots_max);
+            sizes.push(map.slots.len());
+        }
+        sizes.dedup();
+        assert_eq!(sizes, [7_812, 31_250, 125_000, 500_000, 2_000_000]);
+        for number in 0..300_000_i64 {
+            assert_eq!(map.get(&number.to_be_bytes()), Some(number));
+        }
+        assert_eq!(map.get(&300_000_i64.to_be_bytes()), None);
     }
 
     #[test]
