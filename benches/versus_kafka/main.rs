@@ -253,12 +253,12 @@ fn fetches(kafka: &Kafka, measures: &mut Measures, sides: &[Side], plan: Plan) {
 }
 
 fn latencies(measures: &mut Measures, sides: &[Side], plan: Plan) {
-    for side in sides {
-        side.create("latency");
-    }
     for round in 0..plan.rounds {
         for side in sides {
-            let taken = latency::measure(side, "latency", plan.latency_seconds);
+            // One for each round, because a record tells its time by the clock of its round.
+            let topic = format!("latency-{round}");
+            side.create(&topic);
+            let taken = latency::measure(side, &topic, plan.latency_seconds);
             let kind = side.kind();
             measures.add("latency p50", kind, taken.median);
             measures.add("latency p99", kind, taken.p99);
