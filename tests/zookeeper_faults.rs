@@ -342,7 +342,7 @@ fn a_client_that_never_reads_costs_bounded_memory_and_harms_nobody() {
     // 16 replies are made at once before a client has to wait, and a buffer may have grown to twice its reply; the rest
     // is what the allocator keeps. Without a bound it is gigabytes.
     assert!(
-        grown_kb < 300_000,
+        grown_kb < 150_000,
         "{grown_kb} kB for four clients that do not read"
     );
 }

@@ -426,6 +426,59 @@ async fn no_more_requests_are_taken_than_may_be_outstanding() {
     assert!(sizes.iter().all(|&size| size <= LIMIT), "{sizes:?}");
 }
 
+/// Asks for what the service has received so far: frames of clients.
+async fn packets_received(service: &Coordination) -> u64 {
+    let mut monitor = Raw::open(service).await;
+    monitor.send(b"mntr").await;
+    let mut text = String::new();
+    monitor.0.read_to_string(&mut text).await.unwrap();
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("zk_packets_received\t"));
+    value.unwrap().parse().unwrap()
+}
+
+#[actix_rt::test]
+async fn what_waits_for_a_commit_counts_as_waiting_for_its_client() {
+    const READS: i32 = 200;
+    let (batches, committed) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    let runtime = Runtime::single_threaded(Arc::new(SystemClock::new()));
+    let config = ZnodeConfig::new("/nowhere", 0);
+    let service = Coordination::start_with(config, &runtime, Box::new(Slow { batches, released }))
+        .await
+        .unwrap();
+    // The session, and the large node.
+    for _ in 0..3 {
+        release.send(()).unwrap();
+    }
+    let mut raw = Raw::open(&service).await;
+    raw.session().await;
+    raw.send(&create(-2, b"/large")).await;
+    assert_eq!(raw.reply().await.1, 0);
+    raw.send(&set_data(-1, b"/large", &[b'x'; 500_000])).await;
+    assert_eq!(raw.reply().await.1, 0);
+    let mut requests = create(0, b"/held").to_vec();
+    requests.extend((1..=READS).flat_map(|number| get_data(number, b"/large", false)));
+    raw.send(&requests).await;
+
+    // Every question goes through the mailbox, as every batch of requests does.
+    let mut received = 0;
+    for _ in 0..READS {
+        received = packets_received(&service).await;
+    }
+    assert!(
+        (4..60).contains(&received),
+        "{received} requests of a client whose replies have to wait"
+    );
+    release.send(()).unwrap();
+    for number in 0..=READS {
+        let (xid, error, _) = raw.reply().await;
+        assert_eq!((xid, error), (number, 0));
+    }
+    drop(committed);
+}
+
 #[actix_rt::test]
 async fn monitors_get_their_words() {
     let service = start(|_| ()).await;

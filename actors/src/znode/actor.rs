@@ -161,6 +161,7 @@ impl Znode {
 
     /// Lets the outputs go, or keeps them until everything before them is stored.
     fn perform(&mut self, step: Step, ctx: &mut Context<Self>) {
+        self.expect(&step.outputs);
         if let Some(batch) = step.batch {
             self.queued.merge(batch);
             self.queued_outputs.extend(step.outputs);
@@ -171,6 +172,17 @@ impl Znode {
             self.committing.extend(step.outputs);
         } else {
             self.send(step.outputs, 0);
+        }
+    }
+
+    /// Counts what will be sent, so that its reader takes no more requests of a client that has much to come.
+    fn expect(&self, outputs: &[Output]) {
+        for output in outputs {
+            if let Output::Frame(connection, frame) = output
+                && let Some(outbox) = self.connections.get(connection)
+            {
+                outbox.expect(frame);
+            }
         }
     }
 
