@@ -5,9 +5,12 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kafka_protocol::messages::DeleteTopicsRequest;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
@@ -16,9 +19,13 @@ use rdkafka::{Offset, TopicPartitionList};
 use support::clients::{Producer, consumer, create_topic, read};
 use support::kcat;
 use support::process::{HANG_GUARD, Process};
+use support::records::{batches, records};
 use support::requests::{create_topic_request, topic_name};
-use support::server::{Server, troupe};
+use support::server::{Kind, Server, troupe};
+use support::skip::skip;
 use support::wire::Wire;
+use troupe_protocol::kafka::records::builder::BatchBuilder;
+use troupe_protocol::kafka::records::record::Record;
 
 const PARTITIONS: i32 = 4;
 
@@ -176,6 +183,92 @@ fn committed_offsets_survive_kills() {
     let successor = member(&server, &[]);
     let more = read(&successor, 4);
     assert!(more.iter().all(|record| record.offset() == 4));
+}
+
+#[test]
+fn damaged_records_of_offsets_are_passed_over() {
+    if Kind::from_environment() == Kind::Kafka {
+        skip("what Apache Kafka says of such records is not what this looks for");
+        return;
+    }
+    let mut server = Server::with()
+        .set("group.initial.rebalance.delay.ms", 0)
+        .set("offsets.topic.num.partitions", 1)
+        .start();
+    create_topic(&server, "t", PARTITIONS, &[]);
+    let commit = |server: &Server, group: &str, offset: i64| {
+        let mut offsets = TopicPartitionList::new();
+        offsets
+            .add_partition_offset("t", 0, Offset::Offset(offset))
+            .unwrap();
+        let consumer = consumer(server, &[("group.id", group)]);
+        consumer.commit(&offsets, CommitMode::Sync).unwrap();
+    };
+    let found = |server: &Server, group: &str| {
+        committed(&consumer(server, &[("group.id", group)]))
+            .first()
+            .copied()
+    };
+    commit(&server, "before", 7);
+    let log = server
+        .partition_directory("__consumer_offsets", 0)
+        .join("00000000000000000000.log");
+    server.kill();
+    let next_offset = append_damaged(&log);
+    server.restart();
+    server.wait_until_said("a record of __consumer_offsets is skipped");
+    assert_eq!(found(&server, "before"), Some((0, Offset::Offset(7))));
+    commit(&server, "after", 9);
+
+    // What comes later in the log is found as well.
+    server.kill();
+    server.restart();
+    assert_eq!(found(&server, "before"), Some((0, Offset::Offset(7))));
+    assert_eq!(found(&server, "after"), Some((0, Offset::Offset(9))));
+    let stored = records(Bytes::from(std::fs::read(&log).unwrap()));
+    let later = stored.iter().any(|record| record.offset >= next_offset);
+    assert!(later, "the commit was stored behind the damage");
+}
+
+/// Appends records that no coordinator writes to a log of `__consumer_offsets`; returns the offset after them.
+fn append_damaged(log: &Path) -> i64 {
+    let bytes = std::fs::read(log).unwrap();
+    let there = batches(Bytes::from(bytes.clone()));
+    let whole: usize = there.iter().map(Bytes::len).sum();
+    let last = records(Bytes::from(bytes)).last().unwrap().offset;
+    let key: Option<&[u8]> = None;
+    let damaged = [
+        (key, Some(&b"no key"[..])),
+        (Some(b""), Some(b"an empty key")),
+        (Some(&[0, 99, 1]), Some(b"a kind that nobody knows")),
+        (Some(&[0, 1, 0, 200, b'g']), Some(b"a key that is cut off")),
+        (
+            Some(&[0, 1, 0, 1, b'g', 0, 1, b't', 0, 0, 0, 0]),
+            Some(&[0, 3, 1]),
+        ),
+        (
+            Some(&[0, 2, 0, 1, b'g']),
+            Some(&[0, 3, 255, 255, 255, 255, 255]),
+        ),
+    ];
+    let damaged: Vec<Record> = (last + 1..)
+        .zip(damaged)
+        .map(|(offset, (key, value))| Record {
+            offset,
+            timestamp: 1_700_000_000_000,
+            key: key.map(Bytes::copy_from_slice),
+            value: value.map(Bytes::copy_from_slice),
+            headers: Vec::new(),
+        })
+        .collect();
+    let batch = BatchBuilder::new()
+        .leader_epoch(0)
+        .build_from(&damaged)
+        .unwrap();
+    let mut file = std::fs::OpenOptions::new().write(true).open(log).unwrap();
+    file.seek(SeekFrom::Start(whole as u64)).unwrap();
+    file.write_all(&batch).unwrap();
+    last + 1 + damaged.len() as i64
 }
 
 #[test]
