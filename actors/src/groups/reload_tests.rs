@@ -26,6 +26,7 @@ use crate::transactions::{Marker, Producer};
 const GROUPS: [&str; 2] = ["g", "h"];
 const TOPICS: [&str; 2] = ["t", "u"];
 const PRODUCERS: i64 = 3;
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, Clone, Copy)]
 enum Event {
@@ -104,7 +105,7 @@ async fn coordinator_at(log: &PartitionHandle, clock: Arc<TestClock>) -> Coordin
         clock,
         loaded: sender,
         load_bytes: 1_000,
-        expiry_interval: Duration::from_secs(3_600),
+        expiry_interval: EXPIRY_INTERVAL,
     };
     let handle = CoordinatorHandle::new(Coordinator::new(start).start(), loaded);
     handle.loaded().await;
@@ -272,6 +273,28 @@ async fn a_late_commit_begins_no_transaction_that_nobody_ends() {
     assert_eq!(committed(&coordinator).await[0], (Some(10), true));
     let progress = log.progress();
     assert_eq!(progress.last_stable_offset, progress.high_watermark);
+}
+
+#[actix_rt::test]
+async fn an_open_transaction_keeps_the_offset_of_its_partition_alone() {
+    tokio::time::pause();
+    let (log, clock) = (log().await, TestClock::new(1));
+    let coordinator = coordinator_at(&log, clock.clone()).await;
+    for topic in 0..TOPICS.len() {
+        perform(coordinator.clone(), Event::Commit(0, topic), 10).await;
+        perform(coordinator.clone(), Event::Commit(1, topic), 10).await;
+    }
+    perform(coordinator.clone(), Event::TransactionalCommit(0, 0, 0), 20).await;
+    clock.advance(config().offsets_retention_ms);
+    tokio::time::sleep(EXPIRY_INTERVAL * 3 / 2).await;
+    let (open, expired) = ((Some(10), false), (None, true));
+    let left = [open, expired, expired, expired];
+    assert_eq!(committed(&coordinator).await, left);
+    // Whoever reads the log finds the same.
+    assert_eq!(committed(&self::coordinator(&log).await).await, left);
+    end(&coordinator, 0, false).await.unwrap();
+    tokio::time::sleep(EXPIRY_INTERVAL).await;
+    assert_eq!(committed(&coordinator).await, [expired; 4]);
 }
 
 #[actix_rt::test]

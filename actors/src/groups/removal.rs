@@ -55,7 +55,8 @@ impl Coordinator {
         self.enqueue(records, Completion::DeleteGroup { group, reply });
     }
 
-    /// Forgets offsets that have expired, and groups of which nothing is left.
+    /// Forgets offsets that have expired, except for those that an open transaction may change, and groups of which
+    /// nothing is left.
     pub(super) fn expire(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
         let retention_ms = self.start.config.offsets_retention_ms;
@@ -66,15 +67,16 @@ impl Coordinator {
             .cloned()
             .collect();
         for id in ids {
-            if self.open_transactions.concern(&id) {
-                continue;
-            }
-            let Some(entry) = self.entry(&id) else {
+            let Some(entry) = self.groups.as_mut().and_then(|groups| groups.get_mut(&id)) else {
                 continue;
             };
-            let expired = entry.expired_offsets(retention_ms, now);
+            // What a transaction has to say of a partition may count soon.
+            let open = &self.open_transactions;
+            let mut expired = entry.expired_offsets(retention_ms, now);
+            expired.retain(|partition| !open.is_unstable(&id, partition));
             let nothing_left = expired.len() == entry.offsets.iter().count();
             if nothing_left
+                && !open.concern(&id)
                 && entry.writes_under_way == 0
                 && entry.is_idle()
                 && entry.can_expire()
