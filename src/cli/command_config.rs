@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use troupe_actors::config::properties::{self, LoadError};
+
 /// Tells why a file of settings is of no use.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandConfigError {
-    #[error("cannot read {0}: {1}")]
-    Unreadable(PathBuf, String),
+    #[error(transparent)]
+    Unreadable(#[from] LoadError),
     #[error("{0}: security.protocol={1} is not supported yet")]
     Security(PathBuf, String),
 }
@@ -17,10 +19,7 @@ pub(crate) fn check(path: Option<&Path>) -> Result<(), CommandConfigError> {
     let Some(path) = path else {
         return Ok(());
     };
-    let unreadable = |error: String| CommandConfigError::Unreadable(path.to_owned(), error);
-    let content = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-    let settings = java_properties::read(content.as_slice());
-    let settings = settings.map_err(|error| unreadable(error.to_string()))?;
+    let settings = properties::read_map(path)?;
     match settings.get("security.protocol").map(String::as_str) {
         None | Some("PLAINTEXT") => Ok(()),
         Some(other) => Err(CommandConfigError::Security(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::config::ClientConfig;
+use troupe_actors::config::properties;
 
 use crate::signals::Termination;
 
@@ -22,10 +23,7 @@ pub(super) fn pairs(flags: &[String]) -> Result<BTreeMap<String, String>, String
 
 /// Reads a file of properties.
 pub(super) fn read_properties(path: &Path) -> Result<BTreeMap<String, String>, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
-    let content = std::fs::read(path).map_err(|error| failed(&error))?;
-    let properties = java_properties::read(content.as_slice()).map_err(|error| failed(&error))?;
-    Ok(properties.into_iter().collect())
+    properties::read_map(path).map_err(|error| error.to_string())
 }
 
 /// Sets properties of the Java clients; what librdkafka does not have is left out, with a line that says so.

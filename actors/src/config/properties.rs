@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use java_properties::{LineContent, PropertiesIter};
+use java_properties::{LineContent, PropertiesError, PropertiesIter};
 
 use super::{BrokerConfig, InvalidConfig, Origin, Values, table};
 
@@ -64,28 +65,71 @@ pub fn load(
         .map_err(|(error, origin)| LoadError::Invalid { error, origin })
 }
 
-/// Reads a file of the format of Java's `Properties`.
+/// Sets what a file of the format of Java's `Properties` holds.
 pub fn read_file(path: &Path, values: &mut Values) -> Result<(), LoadError> {
+    let shared: Arc<Path> = path.into();
+    for (line, name, value) in properties_of(path)? {
+        let path = Arc::clone(&shared);
+        values.set(name, value.trim(), Origin::File { path, line });
+    }
+    Ok(())
+}
+
+/// Reads a file of the format of Java's `Properties`; of a key that is there twice, the last counts.
+pub fn read_map(path: &Path) -> Result<BTreeMap<String, String>, LoadError> {
+    let properties = properties_of(path)?.into_iter();
+    Ok(properties.map(|(_, name, value)| (name, value)).collect())
+}
+
+fn properties_of(path: &Path) -> Result<Vec<Property>, LoadError> {
     let content = std::fs::read(path).map_err(|source| LoadError::Read {
         path: path.to_owned(),
         source,
     })?;
-    let shared: Arc<Path> = path.into();
-    for line in PropertiesIter::new(content.as_slice()) {
-        let line = line.map_err(|error| LoadError::Syntax {
-            path: path.to_owned(),
+    parse(&content).map_err(|error| LoadError::Syntax {
+        path: path.to_owned(),
+        line: error.line,
+        message: error.message,
+    })
+}
+
+/// A line, counted from 1, with its key and value.
+pub(crate) type Property = (usize, String, String);
+
+/// Text that is not in the format of Java's `Properties`.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub(crate) struct Malformed {
+    line: usize,
+    message: String,
+}
+
+/// Reads text in the format of Java's `Properties`.
+pub(crate) fn parse(content: &[u8]) -> Result<Vec<Property>, Malformed> {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
+    // The blank is nothing in that format. It keeps the crate from taking the text for one with another mark, in which a
+    // character that is cut off at the end makes it panic.
+    let reader = b" ".chain(content);
+    let mut properties = Vec::new();
+    for line in PropertiesIter::new(reader) {
+        let line = line.map_err(|error| Malformed {
             line: error.line_number().unwrap_or_default(),
-            message: error.to_string(),
+            message: description(&error),
         })?;
-        if let LineContent::KVPair(name, value) = line.content() {
-            let origin = Origin::File {
-                path: Arc::clone(&shared),
-                line: line.line_number(),
-            };
-            values.set(name, value.trim(), origin);
+        let number = line.line_number();
+        if let LineContent::KVPair(name, value) = line.consume_content() {
+            properties.push((number, name, value));
         }
     }
-    Ok(())
+    Ok(properties)
+}
+
+/// Returns what is wrong, without the number of the line, which the crate puts behind.
+fn description(error: &PropertiesError) -> String {
+    let text = error.to_string();
+    let description = text.split(" (line_number").next();
+    description.map_or_else(String::new, str::to_owned)
 }
 
 /// Variables that belong to Kafka's start scripts and images, not to the broker.
@@ -267,6 +311,26 @@ mod tests {
                 .to_string()
                 .starts_with("cannot read /nowhere/server.properties: "),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn whatever_a_file_holds_is_read_or_refused() {
+        let keys = |content: &[u8]| {
+            let properties = parse(content).unwrap();
+            let keys = properties.into_iter().map(|(line, name, _)| (line, name));
+            keys.collect::<Vec<_>>()
+        };
+        let first = |name: &str| vec![(1, name.to_owned())];
+        assert_eq!(keys(b"\xef\xbb\xbfa=b"), first("a"));
+        // As Java reads it: byte by byte.
+        assert_eq!(keys(b"\xff\xfe=b"), first("\u{ff}\u{fe}"));
+        assert_eq!(keys(b"\xef\xbb\xbfa=\xc3"), first("a"));
+        assert_eq!(keys(b""), []);
+        let error = parse(b"a=b\nc=\\u12\n").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "line 2: Malformed \\uxxxx encoding: not enough digits."
         );
     }
 

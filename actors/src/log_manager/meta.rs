@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
+use crate::config::properties;
 use crate::log::names;
 use crate::storage::Storage;
 
@@ -39,8 +40,9 @@ impl MetaProperties {
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let properties = java_properties::read(bytes).map_err(|error| error.to_string())?;
-        let properties = Self(properties.into_iter().collect());
+        let properties = properties::parse(bytes).map_err(|error| error.to_string())?;
+        let pairs = properties.into_iter().map(|(_, name, value)| (name, value));
+        let properties = Self(pairs.collect());
         let version = properties.get(VERSION).unwrap_or("none");
         if version != "0" && version != "1" {
             return Err(format!("version {version} where 0 or 1 was expected"));
