@@ -117,9 +117,7 @@ impl Group {
         step: &Step<'_>,
     ) -> Result<(), ErrorCode> {
         self.check_generation(member_id, instance_id, generation)?;
-        if let Some(member) = self.members.get_mut(member_id) {
-            member.touch(step.now.monotonic_ms);
-        }
+        self.touch(member_id, step);
         match self.state {
             State::PreparingRebalance(_) => Err(ErrorCode::RebalanceInProgress),
             _ => Ok(()),
@@ -138,22 +136,7 @@ impl Group {
         generation: i32,
         step: &Step<'_>,
     ) -> Result<(), ErrorCode> {
-        if self.state == State::Dead {
-            return Err(ErrorCode::CoordinatorNotAvailable);
-        }
-        if generation < 0 && self.state == State::Empty {
-            // A consumer that only stores its offsets here.
-            return Ok(());
-        }
-        self.check_generation(member_id, instance_id, generation)?;
-        if self.state == State::CompletingRebalance {
-            // The member has the new generation but not yet its partitions.
-            return Err(ErrorCode::RebalanceInProgress);
-        }
-        if let Some(member) = self.members.get_mut(member_id) {
-            member.touch(step.now.monotonic_ms);
-        }
-        Ok(())
+        self.check_committer(member_id, instance_id, generation, false, step)
     }
 
     /// Checks who commits offsets in a transaction. Only a producer that says for which member it does so is checked: it
@@ -168,18 +151,39 @@ impl Group {
         generation: i32,
         step: &Step<'_>,
     ) -> Result<(), ErrorCode> {
+        self.check_committer(member_id, instance_id, generation, true, step)
+    }
+
+    fn check_committer(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+        in_transaction: bool,
+        step: &Step<'_>,
+    ) -> Result<(), ErrorCode> {
         if self.state == State::Dead {
             return Err(ErrorCode::CoordinatorNotAvailable);
         }
-        let nobody = generation < 0 && member_id.is_empty() && instance_id.is_none();
-        if nobody || (generation < 0 && self.state == State::Empty) {
+        let is_nobody = in_transaction && member_id.is_empty() && instance_id.is_none();
+        if generation < 0 && (is_nobody || self.state == State::Empty) {
+            // A producer that says for no member that it commits, or a consumer that only stores its offsets here.
             return Ok(());
         }
         self.check_generation(member_id, instance_id, generation)?;
+        if self.state == State::CompletingRebalance && !in_transaction {
+            // The member has the new generation but not yet its partitions.
+            return Err(ErrorCode::RebalanceInProgress);
+        }
+        self.touch(member_id, step);
+        Ok(())
+    }
+
+    /// Notes that a member lives.
+    fn touch(&mut self, member_id: &str, step: &Step<'_>) {
         if let Some(member) = self.members.get_mut(member_id) {
             member.touch(step.now.monotonic_ms);
         }
-        Ok(())
     }
 
     /// Lets a member go; with an empty member id, the static member of that name.
