@@ -9,9 +9,10 @@ use troupe_protocol::kafka::errors::ErrorCode;
 use super::coordinator::Coordinator;
 use super::group::{Group, Step};
 use super::offsets::{CommittedOffset, TopicPartition};
-use super::records::{self, TooLong};
+use super::records;
 use super::requests::{FetchedOffset, MemberRef, answer};
 use super::writes::{Completion, DeletionReply};
+use crate::internal_topic::fields::TooLong;
 use crate::internal_topic::writes::KeyValue;
 use crate::partition::{Answer, Reply};
 

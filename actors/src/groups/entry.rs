@@ -10,8 +10,9 @@ use troupe_protocol::kafka::errors::ErrorCode;
 use super::consumer::group::ConsumerGroup;
 use super::group::{CONSUMER_PROTOCOL_TYPE, Group, GroupDescription, Now, Retention};
 use super::offsets::{Offsets, RetainedFrom, TopicPartition};
-use super::records::{TooLong, group_key};
+use super::records::group_key;
 use super::share::group::ShareGroup;
+use crate::internal_topic::fields::TooLong;
 use crate::partition::Answer;
 
 /// What a group is, by the protocol of its members.

@@ -16,11 +16,10 @@ use super::entry::{Entry, Kind};
 use super::group::{Group, Now};
 use super::offsets::{CommittedOffset, Offsets, TopicPartition};
 use super::open_transactions::OpenTransactions;
-use super::records::{
-    CorruptRecord, GroupValue, Key, decode_group_value, decode_key, decode_offset_value,
-};
+use super::records::{GroupValue, Key, decode_group_value, decode_key, decode_offset_value};
 use super::share::group::ShareGroup;
 use super::share::records::ShareRecord;
+use crate::internal_topic::fields::CorruptRecord;
 use crate::internal_topic::{ReplayError, replay};
 use crate::partition::PartitionHandle;
 

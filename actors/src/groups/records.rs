@@ -11,39 +11,10 @@
 //! ```
 //! Integers are big-endian. A value that is missing altogether is a tombstone.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use thiserror::Error;
+use bytes::Bytes;
 
 use super::offsets::CommittedOffset;
-
-/// What is wrong with a record; such a record is skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum CorruptRecord {
-    /// It ends before its fields do.
-    #[error("it ends too early")]
-    Truncated,
-    /// A length is negative where something must be.
-    #[error("a length is negative")]
-    Length,
-    /// A string is no UTF-8.
-    #[error("a string is no UTF-8")]
-    Text,
-    /// Its value is of a version that is not known.
-    #[error("its value has version {0}")]
-    Version(i16),
-}
-
-/// A string does not fit into a record, whose lengths have 16 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a string of {0} bytes does not fit into a record")]
-pub struct TooLong(pub(super) usize);
-
-impl TooLong {
-    /// Says how long it is.
-    pub(super) fn of(length: usize) -> Self {
-        Self(length)
-    }
-}
+use crate::internal_topic::fields::{CorruptRecord, Reader, TooLong, Writer};
 
 /// What a record is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,79 +77,75 @@ const GROUP_KEY: i16 = 2;
 const OFFSET_VALUE: i16 = 3;
 const EXPIRING_OFFSET_VALUE: i16 = 1;
 const GROUP_VALUE: i16 = 3;
+/// The first version of both values that has compact lengths, which is the newest one.
+const FLEXIBLE: i16 = 4;
 
 /// Encodes the key of a committed offset.
 pub fn offset_key(group: &str, topic: &str, partition: i32) -> Result<Bytes, TooLong> {
-    let mut out = BytesMut::with_capacity(10 + group.len() + topic.len());
-    out.put_i16(OFFSET_KEY);
-    put_string(&mut out, group)?;
-    put_string(&mut out, topic)?;
-    out.put_i32(partition);
-    Ok(out.freeze())
+    let mut out = Writer::plain(OFFSET_KEY);
+    out.string(group);
+    out.string(topic);
+    out.i32(partition);
+    out.finish()
 }
 
 /// Encodes the key of a group.
 pub fn group_key(group: &str) -> Result<Bytes, TooLong> {
-    let mut out = BytesMut::with_capacity(4 + group.len());
-    out.put_i16(GROUP_KEY);
-    put_string(&mut out, group)?;
-    Ok(out.freeze())
+    let mut out = Writer::plain(GROUP_KEY);
+    out.string(group);
+    out.finish()
 }
 
 /// Decodes a key.
-pub fn decode_key(mut key: &[u8]) -> Result<Key, CorruptRecord> {
-    let input = &mut key;
-    match i16_of(input)? {
+pub fn decode_key(key: &[u8]) -> Result<Key, CorruptRecord> {
+    let mut input = Reader::plain(key);
+    match input.i16()? {
         0..=OFFSET_KEY => Ok(Key::Offset {
-            group: string(input, false)?,
-            topic: string(input, false)?,
-            partition: i32_of(input)?,
+            group: input.string()?.to_owned(),
+            topic: input.string()?.to_owned(),
+            partition: input.i32()?,
         }),
-        GROUP_KEY => Ok(Key::Group(string(input, false)?)),
+        GROUP_KEY => Ok(Key::Group(input.string()?.to_owned())),
         other => Ok(Key::Other(other)),
     }
 }
 
 /// Encodes a committed offset: in the newest plain version, or in the one that says when it expires.
 pub fn offset_value(committed: &CommittedOffset) -> Result<Bytes, TooLong> {
-    let mut out = BytesMut::with_capacity(32 + committed.metadata.len());
+    let mut out;
     if let Some(expires_ms) = committed.expires_ms {
-        out.put_i16(EXPIRING_OFFSET_VALUE);
-        out.put_i64(committed.offset);
-        put_string(&mut out, &committed.metadata)?;
-        out.put_i64(committed.committed_ms);
-        out.put_i64(expires_ms);
+        out = Writer::plain(EXPIRING_OFFSET_VALUE);
+        out.i64(committed.offset);
+        out.string(&committed.metadata);
+        out.i64(committed.committed_ms);
+        out.i64(expires_ms);
     } else {
-        out.put_i16(OFFSET_VALUE);
-        out.put_i64(committed.offset);
-        out.put_i32(committed.leader_epoch);
-        put_string(&mut out, &committed.metadata)?;
-        out.put_i64(committed.committed_ms);
+        out = Writer::plain(OFFSET_VALUE);
+        out.i64(committed.offset);
+        out.i32(committed.leader_epoch);
+        out.string(&committed.metadata);
+        out.i64(committed.committed_ms);
     }
-    Ok(out.freeze())
+    out.finish()
 }
 
 /// Decodes a committed offset.
-pub fn decode_offset_value(mut value: &[u8]) -> Result<CommittedOffset, CorruptRecord> {
-    let input = &mut value;
-    let version = i16_of(input)?;
-    if !(0..=4).contains(&version) {
-        return Err(CorruptRecord::Version(version));
-    }
-    let offset = i64_of(input)?;
-    let leader_epoch = if version >= 3 { i32_of(input)? } else { -1 };
-    let metadata = string(input, version >= 4)?;
-    let committed_ms = i64_of(input)?;
+pub fn decode_offset_value(value: &[u8]) -> Result<CommittedOffset, CorruptRecord> {
+    let (version, mut input) = Reader::value(value, 0..=FLEXIBLE, FLEXIBLE)?;
+    let offset = input.i64()?;
+    let leader_epoch = if version >= 3 { input.i32()? } else { -1 };
+    let metadata = input.string()?.into();
+    let committed_ms = input.i64()?;
     let expires_ms = if version == EXPIRING_OFFSET_VALUE {
         // -1 stands for "not said".
-        Some(i64_of(input)?).filter(|&expires_ms| expires_ms >= 0)
+        Some(input.i64()?).filter(|&expires_ms| expires_ms >= 0)
     } else {
         None
     };
     Ok(CommittedOffset {
         offset,
         leader_epoch,
-        metadata: metadata.into(),
+        metadata,
         committed_ms,
         expires_ms,
     })
@@ -186,207 +153,80 @@ pub fn decode_offset_value(mut value: &[u8]) -> Result<CommittedOffset, CorruptR
 
 /// Encodes the state of a group.
 pub fn group_value(group: &GroupValue) -> Result<Bytes, TooLong> {
-    let mut out = BytesMut::with_capacity(64 + 256 * group.members.len());
-    out.put_i16(GROUP_VALUE);
-    put_string(&mut out, &group.protocol_type)?;
-    out.put_i32(group.generation);
-    put_nullable(&mut out, group.protocol.as_deref())?;
-    put_nullable(&mut out, group.leader.as_deref())?;
-    out.put_i64(group.state_since_ms);
-    put_length(&mut out, group.members.len())?;
+    let mut out = Writer::plain(GROUP_VALUE);
+    out.string(&group.protocol_type);
+    out.i32(group.generation);
+    out.nullable_string(group.protocol.as_deref());
+    out.nullable_string(group.leader.as_deref());
+    out.i64(group.state_since_ms);
+    out.count(group.members.len());
     for member in &group.members {
-        put_string(&mut out, &member.id)?;
-        put_nullable(&mut out, member.instance_id.as_deref())?;
-        put_string(&mut out, &member.client_id)?;
-        put_string(&mut out, &member.client_host)?;
-        out.put_i32(member.rebalance_timeout_ms);
-        out.put_i32(member.session_timeout_ms);
-        put_bytes(&mut out, &member.subscription)?;
-        put_bytes(&mut out, &member.assignment)?;
+        out.string(&member.id);
+        out.nullable_string(member.instance_id.as_deref());
+        out.string(&member.client_id);
+        out.string(&member.client_host);
+        out.i32(member.rebalance_timeout_ms);
+        out.i32(member.session_timeout_ms);
+        out.bytes(&member.subscription);
+        out.bytes(&member.assignment);
     }
-    Ok(out.freeze())
+    out.finish()
 }
 
 /// Decodes the state of a group.
-pub fn decode_group_value(mut value: &[u8]) -> Result<GroupValue, CorruptRecord> {
-    let input = &mut value;
-    let version = i16_of(input)?;
-    if !(0..=4).contains(&version) {
-        return Err(CorruptRecord::Version(version));
+pub fn decode_group_value(value: &[u8]) -> Result<GroupValue, CorruptRecord> {
+    let (version, mut input) = Reader::value(value, 0..=FLEXIBLE, FLEXIBLE)?;
+    let mut group = GroupValue {
+        protocol_type: input.string()?.to_owned(),
+        generation: input.i32()?,
+        protocol: input.nullable_string()?.map(str::to_owned),
+        leader: input.nullable_string()?.map(str::to_owned),
+        state_since_ms: if version >= 2 { input.i64()? } else { -1 },
+        members: Vec::new(),
+    };
+    for _ in 0..input.count()? {
+        group.members.push(member(&mut input, version)?);
     }
-    let flexible = version >= 4;
-    Ok(GroupValue {
-        protocol_type: string(input, flexible)?,
-        generation: i32_of(input)?,
-        protocol: nullable(input, flexible)?,
-        leader: nullable(input, flexible)?,
-        state_since_ms: if version >= 2 { i64_of(input)? } else { -1 },
-        members: members(input, version)?,
-    })
+    Ok(group)
 }
 
-fn members(input: &mut &[u8], version: i16) -> Result<Vec<MemberValue>, CorruptRecord> {
-    let count = length(input, version >= 4, false)?.ok_or(CorruptRecord::Length)?;
-    // Nothing is set aside for a count that the bytes may not keep.
-    let mut members = Vec::new();
-    for _ in 0..count {
-        members.push(member(input, version)?);
-    }
-    Ok(members)
-}
-
-fn member(input: &mut &[u8], version: i16) -> Result<MemberValue, CorruptRecord> {
-    let flexible = version >= 4;
-    let id = string(input, flexible)?;
-    let instance_id = if version >= 3 {
-        nullable(input, flexible)?
-    } else {
-        None
+fn member(input: &mut Reader<'_>, version: i16) -> Result<MemberValue, CorruptRecord> {
+    let id = input.string()?.to_owned();
+    let instance_id = match version {
+        3.. => input.nullable_string()?.map(str::to_owned),
+        _ => None,
     };
-    let client_id = string(input, flexible)?;
-    let client_host = string(input, flexible)?;
-    let timeout_ms = i32_of(input)?;
-    // The first version had one time-out for both.
-    let session_timeout_ms = if version >= 1 {
-        i32_of(input)?
-    } else {
-        timeout_ms
-    };
+    let client_id = input.string()?.to_owned();
+    let client_host = input.string()?.to_owned();
+    let timeout_ms = input.i32()?;
     let member = MemberValue {
         id,
         instance_id,
         client_id,
         client_host,
         rebalance_timeout_ms: timeout_ms,
-        session_timeout_ms,
-        subscription: blob(input, flexible)?,
-        assignment: blob(input, flexible)?,
+        // The first version had one time-out for both.
+        session_timeout_ms: if version >= 1 {
+            input.i32()?
+        } else {
+            timeout_ms
+        },
+        subscription: Bytes::copy_from_slice(input.bytes()?),
+        assignment: Bytes::copy_from_slice(input.bytes()?),
     };
-    if flexible {
-        skip_tags(input)?;
-    }
+    input.skip_tags()?;
     Ok(member)
 }
 
 /// Reads the topics out of a consumer's subscription (`ConsumerProtocolSubscription`); `None` when it is malformed.
-pub fn subscribed_topics(mut subscription: &[u8]) -> Option<Vec<String>> {
-    let input = &mut subscription;
-    i16_of(input).ok()?;
-    let count = length(input, false, false).ok()??;
+pub fn subscribed_topics(subscription: &[u8]) -> Option<Vec<String>> {
+    let mut input = Reader::plain(subscription);
+    input.i16().ok()?;
     let mut topics = Vec::new();
-    for _ in 0..count {
-        topics.push(string(input, false).ok()?);
+    for _ in 0..input.count().ok()? {
+        topics.push(input.string().ok()?.to_owned());
     }
     Some(topics)
-}
-
-pub(crate) fn put_string(out: &mut BytesMut, text: &str) -> Result<(), TooLong> {
-    out.put_i16(i16::try_from(text.len()).map_err(|_| TooLong(text.len()))?);
-    out.put_slice(text.as_bytes());
-    Ok(())
-}
-
-fn put_nullable(out: &mut BytesMut, text: Option<&str>) -> Result<(), TooLong> {
-    match text {
-        Some(text) => put_string(out, text),
-        None => {
-            out.put_i16(-1);
-            Ok(())
-        }
-    }
-}
-
-pub(super) fn put_length(out: &mut BytesMut, length: usize) -> Result<(), TooLong> {
-    out.put_i32(i32::try_from(length).map_err(|_| TooLong(length))?);
-    Ok(())
-}
-
-pub(super) fn put_bytes(out: &mut BytesMut, bytes: &[u8]) -> Result<(), TooLong> {
-    put_length(out, bytes.len())?;
-    out.put_slice(bytes);
-    Ok(())
-}
-
-pub(crate) fn i16_of(input: &mut &[u8]) -> Result<i16, CorruptRecord> {
-    input.try_get_i16().map_err(|_| CorruptRecord::Truncated)
-}
-
-pub(crate) fn i32_of(input: &mut &[u8]) -> Result<i32, CorruptRecord> {
-    input.try_get_i32().map_err(|_| CorruptRecord::Truncated)
-}
-
-pub(crate) fn i64_of(input: &mut &[u8]) -> Result<i64, CorruptRecord> {
-    input.try_get_i64().map_err(|_| CorruptRecord::Truncated)
-}
-
-/// Reads a length: compact ones are one more than they mean, and 0 is null.
-pub(crate) fn length(
-    input: &mut &[u8],
-    compact: bool,
-    short: bool,
-) -> Result<Option<usize>, CorruptRecord> {
-    let length = if compact {
-        i64::from(varint(input)?) - 1
-    } else if short {
-        i64::from(i16_of(input)?)
-    } else {
-        i64::from(i32_of(input)?)
-    };
-    match length {
-        -1 => Ok(None),
-        length => usize::try_from(length)
-            .map(Some)
-            .map_err(|_| CorruptRecord::Length),
-    }
-}
-
-pub(crate) fn varint(input: &mut &[u8]) -> Result<u32, CorruptRecord> {
-    let mut value = 0;
-    for shift in [0, 7, 14, 21, 28] {
-        let byte = input.try_get_u8().map_err(|_| CorruptRecord::Truncated)?;
-        value |= u32::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(CorruptRecord::Length)
-}
-
-pub(crate) fn take<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], CorruptRecord> {
-    let (taken, rest) = input
-        .split_at_checked(length)
-        .ok_or(CorruptRecord::Truncated)?;
-    *input = rest;
-    Ok(taken)
-}
-
-pub(super) fn nullable(input: &mut &[u8], compact: bool) -> Result<Option<String>, CorruptRecord> {
-    let Some(length) = length(input, compact, true)? else {
-        return Ok(None);
-    };
-    let text = std::str::from_utf8(take(input, length)?).map_err(|_| CorruptRecord::Text)?;
-    Ok(Some(text.to_owned()))
-}
-
-pub(crate) fn string(input: &mut &[u8], compact: bool) -> Result<String, CorruptRecord> {
-    nullable(input, compact)?.ok_or(CorruptRecord::Length)
-}
-
-pub(super) fn blob(input: &mut &[u8], compact: bool) -> Result<Bytes, CorruptRecord> {
-    let length = length(input, compact, false)?.ok_or(CorruptRecord::Length)?;
-    Ok(Bytes::copy_from_slice(take(input, length)?))
-}
-
-pub(crate) fn skip_tags(input: &mut &[u8]) -> Result<(), CorruptRecord> {
-    for _ in 0..varint(input)? {
-        varint(input)?;
-        let size = varint(input)?;
-        take(
-            input,
-            usize::try_from(size).map_err(|_| CorruptRecord::Length)?,
-        )?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

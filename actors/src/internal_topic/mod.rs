@@ -1,8 +1,9 @@
 //! What coordinators have in common: they keep their state in the partitions of an internal topic.
 //!
 //! [`led`] starts one beside each partition that this broker leads, [`handle`] reaches it, [`replay()`] reads the partition
-//! from its start, [`writes`] appends to it, one write at a time.
+//! from its start, [`writes`] appends to it, one write at a time; [`fields`] are what its records are made of.
 
+pub(crate) mod fields;
 pub(crate) mod handle;
 pub(crate) mod led;
 mod replay;

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use troupe_protocol::kafka::records::batch::{Batch, batches};
 
 use super::ShareKey;
-use super::records::{self, CorruptRecord, StateRecord, TooLong};
+use super::records::{self, StateRecord};
 use super::stored::{Change, Stored};
+use crate::internal_topic::fields::{CorruptRecord, TooLong};
 use crate::internal_topic::writes::KeyValue;
 
 /// What the records of one batch may take when they are decompressed.
@@ -71,7 +72,7 @@ impl States {
         let snapshot_epoch = before.map_or(0, |before| before.snapshot_epoch.saturating_add(1));
         let mut stored = Stored::new(state_epoch, leader_epoch, start_offset);
         stored.snapshot_epoch = snapshot_epoch;
-        let value = records::snapshot(&stored, now_ms);
+        let value = records::snapshot(&stored, now_ms)?;
         self.entries
             .insert(key.clone(), Entry { stored, updates: 0 });
         Ok((record_key, Some(value)))
@@ -93,7 +94,7 @@ impl States {
             return Some(entry.snapshot(key, now_ms));
         }
         let value = records::update(entry.stored.snapshot_epoch, change);
-        Some(records::update_key(key).map(|key| (key, Some(value))))
+        Some(records::update_key(key).and_then(|key| Ok((key, Some(value?)))))
     }
 
     /// Writes all states whole: what was written before is not needed any more.
@@ -193,7 +194,7 @@ impl Entry {
         let record_key = records::snapshot_key(key)?;
         self.stored.snapshot_epoch = self.stored.snapshot_epoch.saturating_add(1);
         self.updates = 0;
-        Ok((record_key, Some(records::snapshot(&self.stored, now_ms))))
+        Ok((record_key, Some(records::snapshot(&self.stored, now_ms)?)))
     }
 }
 

@@ -266,9 +266,10 @@ impl Coordinator {
             return then(Err(ErrorCode::UnknownServerError));
         };
         let stored = (value.state != State::Dead).then(|| records::value(value));
+        let record = records::key(id).and_then(|key| Ok((key, stored.transpose()?)));
         let then: (Arc<str>, Then) = (Arc::clone(id), Box::new(then));
-        match records::key(id) {
-            Ok(key) => self.writes.push(vec![(key, stored)], then),
+        match record {
+            Ok(record) => self.writes.push(vec![record], then),
             Err(error) => {
                 tracing::error!(transactional_id = %id, %error, "a transaction can't be stored");
                 self.writes.push_failed(then);

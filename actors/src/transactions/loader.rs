@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use troupe_protocol::kafka::records::batch::{Batch, BatchError, batches};
 use troupe_protocol::kafka::records::record::Record;
 
-use super::records::{CorruptRecord, decode_key, decode_value};
+use super::records::{decode_key, decode_value};
 use super::transaction::{Transaction, Value};
-use crate::groups::records as fields;
+use crate::internal_topic::fields::CorruptRecord;
 
 /// What the records of one batch may take when they are decompressed.
 const MAX_BATCH_BYTES: usize = 128 << 20;
@@ -66,8 +65,7 @@ impl Loader {
     }
 
     fn take_record(&mut self, record: &Record) -> Result<(), CorruptRecord> {
-        let missing = CorruptRecord::Field(fields::CorruptRecord::Truncated);
-        let key: &Bytes = record.key.as_ref().ok_or(missing)?;
+        let key = record.key.as_ref().ok_or(CorruptRecord::Truncated)?;
         let Some(id) = decode_key(key)? else {
             return Ok(());
         };
@@ -86,6 +84,7 @@ impl Loader {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use troupe_protocol::kafka::records::builder::BatchBuilder;
 
     use super::super::records::{key, value};
@@ -93,7 +92,7 @@ mod tests {
 
     fn stored(id: &str, producer_id: i64) -> (Bytes, Option<Bytes>) {
         let transaction = Transaction::new(producer_id, 0);
-        (key(id).unwrap(), Some(value(transaction.value())))
+        (key(id).unwrap(), Some(value(transaction.value()).unwrap()))
     }
 
     fn batch(records: &[(Bytes, Option<Bytes>)]) -> Vec<u8> {

@@ -9,14 +9,13 @@
 //! transaction protocol (KIP-890). It is the one that is written. A value that is missing altogether is a tombstone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use thiserror::Error;
+use bytes::Bytes;
 
 use super::state::State;
 use super::transaction::{NO_PRODUCER_ID, Producer, Value};
-use crate::groups::records as fields;
-use crate::groups::records::TooLong;
+use crate::internal_topic::fields::{CorruptRecord, Reader, TooLong, Writer};
 use crate::partition::TopicPartition;
 
 const KEY: i16 = 0;
@@ -27,95 +26,76 @@ const PREVIOUS_PRODUCER_ID: u32 = 0;
 const NEXT_PRODUCER_ID: u32 = 1;
 const TRANSACTION_VERSION: u32 = 2;
 
-/// What is wrong with a record; such a record is skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum CorruptRecord {
-    /// A field can't be read.
-    #[error(transparent)]
-    Field(#[from] fields::CorruptRecord),
-    /// There is no such state.
-    #[error("a transaction can't be in state {0}")]
-    State(i8),
-}
-
 /// Encodes a key.
 ///
 /// # Errors
 /// When the id does not fit into a record.
 pub fn key(transactional_id: &str) -> Result<Bytes, TooLong> {
-    let mut out = BytesMut::with_capacity(4 + transactional_id.len());
-    out.put_i16(KEY);
-    fields::put_string(&mut out, transactional_id)?;
-    Ok(out.freeze())
+    let mut out = Writer::plain(KEY);
+    out.string(transactional_id);
+    out.finish()
 }
 
 /// Decodes a key; `None` for one of a version that is not known.
 ///
 /// # Errors
 /// When it is cut off.
-pub fn decode_key(mut key: &[u8]) -> Result<Option<String>, CorruptRecord> {
-    let input = &mut key;
-    if fields::i16_of(input)? != KEY {
+pub fn decode_key(key: &[u8]) -> Result<Option<String>, CorruptRecord> {
+    let mut input = Reader::plain(key);
+    if input.i16()? != KEY {
         return Ok(None);
     }
-    Ok(Some(fields::string(input, false)?))
+    Ok(Some(input.string()?.to_owned()))
 }
 
 /// Encodes a value.
-pub fn value(value: &Value) -> Bytes {
-    let mut out = BytesMut::with_capacity(64 + 32 * value.partitions.len());
-    out.put_i16(FLEXIBLE);
-    out.put_i64(value.producer.id);
-    out.put_i16(value.producer.epoch);
-    out.put_i32(value.timeout_ms);
-    out.put_i8(value.state.code());
+///
+/// # Errors
+/// When it does not fit into a record.
+pub fn value(value: &Value) -> Result<Bytes, TooLong> {
+    let mut out = Writer::compact(FLEXIBLE);
+    out.i64(value.producer.id);
+    out.i16(value.producer.epoch);
+    out.i32(value.timeout_ms);
+    out.i8(value.state.code());
     put_partitions(&mut out, &value.partitions);
-    out.put_i64(value.last_update_ms);
-    out.put_i64(value.start_ms);
+    out.i64(value.last_update_ms);
+    out.i64(value.start_ms);
     put_tags(&mut out, value);
-    out.freeze()
+    out.finish()
 }
 
-fn put_partitions(out: &mut BytesMut, partitions: &BTreeSet<TopicPartition>) {
+fn put_partitions(out: &mut Writer, partitions: &BTreeSet<TopicPartition>) {
     let mut topics = BTreeMap::<&str, Vec<i32>>::new();
     for partition in partitions {
         let topic = topics.entry(&partition.topic).or_default();
         topic.push(partition.partition);
     }
-    put_compact_length(out, topics.len());
+    out.count(topics.len());
     for (topic, indexes) in topics {
-        put_compact_length(out, topic.len());
-        out.put_slice(topic.as_bytes());
-        put_compact_length(out, indexes.len());
+        out.string(topic);
+        out.count(indexes.len());
         for index in indexes {
-            out.put_i32(index);
+            out.i32(index);
         }
-        // No tags of the topic.
-        put_varint(out, 0);
+        out.no_tags();
     }
 }
 
 /// Only what differs from its default is written.
-fn put_tags(out: &mut BytesMut, value: &Value) {
+fn put_tags(out: &mut Writer, value: &Value) {
     let ids = [
         (PREVIOUS_PRODUCER_ID, value.previous_producer_id),
         (NEXT_PRODUCER_ID, value.next_producer_id),
     ];
     let ids = ids.iter().filter(|(_, id)| *id != NO_PRODUCER_ID);
-    let versioned = value.transaction_version != 0;
-    put_varint(
-        out,
-        ids.clone().map(|_| 1).sum::<u32>() + u32::from(versioned),
-    );
+    let version = Some(value.transaction_version).filter(|version| *version != 0);
+    out.tag_count(ids.clone().count() + version.iter().count());
     for &(tag, id) in ids {
-        put_varint(out, tag);
-        put_varint(out, 8);
-        out.put_i64(id);
+        out.tag(tag, |content| content.i64(id));
     }
-    if versioned {
-        put_varint(out, TRANSACTION_VERSION);
-        put_varint(out, 2);
-        out.put_i16(value.transaction_version);
+    if let Some(version) = version {
+        out.tag(TRANSACTION_VERSION, |content| content.i16(version));
     }
 }
 
@@ -123,91 +103,47 @@ fn put_tags(out: &mut BytesMut, value: &Value) {
 ///
 /// # Errors
 /// When it is cut off, of an unknown version, or says what can't be.
-pub fn decode_value(mut value: &[u8]) -> Result<Value, CorruptRecord> {
-    let input = &mut value;
-    let version = fields::i16_of(input)?;
-    if !(PLAIN..=FLEXIBLE).contains(&version) {
-        return Err(fields::CorruptRecord::Version(version).into());
-    }
-    let flexible = version == FLEXIBLE;
+pub fn decode_value(value: &[u8]) -> Result<Value, CorruptRecord> {
+    let (_, mut input) = Reader::value(value, PLAIN..=FLEXIBLE, FLEXIBLE)?;
     let producer = Producer {
-        id: fields::i64_of(input)?,
-        epoch: fields::i16_of(input)?,
+        id: input.i64()?,
+        epoch: input.i16()?,
     };
-    let timeout_ms = fields::i32_of(input)?;
-    let [state] = *fields::take(input, 1)? else {
-        return Err(fields::CorruptRecord::Truncated.into());
-    };
-    let state = state.cast_signed();
+    let timeout_ms = input.i32()?;
+    let state = input.i8()?;
     let mut value = Value {
         producer,
         previous_producer_id: NO_PRODUCER_ID,
         next_producer_id: NO_PRODUCER_ID,
         timeout_ms,
         state: State::stored(state).ok_or(CorruptRecord::State(state))?,
-        partitions: partitions(input, flexible)?,
-        last_update_ms: fields::i64_of(input)?,
-        start_ms: fields::i64_of(input)?,
+        partitions: partitions(&mut input)?,
+        last_update_ms: input.i64()?,
+        start_ms: input.i64()?,
         transaction_version: 0,
     };
-    if flexible {
-        take_tags(input, &mut value)?;
-    }
+    input.tags(|tag, content| {
+        match tag {
+            PREVIOUS_PRODUCER_ID => value.previous_producer_id = content.i64()?,
+            NEXT_PRODUCER_ID => value.next_producer_id = content.i64()?,
+            TRANSACTION_VERSION => value.transaction_version = content.i16()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
     Ok(value)
 }
 
-fn partitions(
-    input: &mut &[u8],
-    flexible: bool,
-) -> Result<BTreeSet<TopicPartition>, CorruptRecord> {
+fn partitions(input: &mut Reader<'_>) -> Result<BTreeSet<TopicPartition>, CorruptRecord> {
     let mut partitions = BTreeSet::new();
-    // Nothing is set aside for a count that the bytes may not keep.
-    for _ in 0..fields::length(input, flexible, false)?.unwrap_or_default() {
-        let topic: std::sync::Arc<str> = fields::string(input, flexible)?.into();
-        for _ in 0..fields::length(input, flexible, false)?.unwrap_or_default() {
-            partitions.insert(TopicPartition::new(topic.clone(), fields::i32_of(input)?));
+    for _ in 0..input.nullable_count()?.unwrap_or(0) {
+        let topic: Arc<str> = input.string()?.into();
+        for _ in 0..input.nullable_count()?.unwrap_or(0) {
+            partitions.insert(TopicPartition::new(Arc::clone(&topic), input.i32()?));
         }
-        if flexible {
-            fields::skip_tags(input)?;
-        }
+        input.skip_tags()?;
     }
     Ok(partitions)
-}
-
-fn take_tags(input: &mut &[u8], value: &mut Value) -> Result<(), CorruptRecord> {
-    for _ in 0..fields::varint(input)? {
-        let tag = fields::varint(input)?;
-        let size =
-            usize::try_from(fields::varint(input)?).map_err(|_| fields::CorruptRecord::Length)?;
-        let mut content = fields::take(input, size)?;
-        match tag {
-            PREVIOUS_PRODUCER_ID => value.previous_producer_id = fields::i64_of(&mut content)?,
-            NEXT_PRODUCER_ID => value.next_producer_id = fields::i64_of(&mut content)?,
-            TRANSACTION_VERSION => value.transaction_version = fields::i16_of(&mut content)?,
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Compact lengths are one more than they mean.
-fn put_compact_length(out: &mut BytesMut, length: usize) {
-    // No count here comes near the limit: requests are bounded.
-    put_varint(
-        out,
-        u32::try_from(length)
-            .unwrap_or(u32::MAX - 1)
-            .saturating_add(1),
-    );
-}
-
-fn put_varint(out: &mut BytesMut, mut value: u32) {
-    while value >= 0x80 {
-        // The low seven bits, and one more for "there is more".
-        out.put_u8((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
 }
 
 #[cfg(test)]
@@ -239,7 +175,7 @@ mod tests {
             \x02\x02t\x03\0\0\0\0\0\0\0\x03\0\
             \0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x04\
             \x02\0\x08\0\0\0\0\0\0\0\x08\x02\x02\0\x02";
-        assert_eq!(&value(&ongoing())[..], expected);
+        assert_eq!(&value(&ongoing()).unwrap()[..], expected);
         assert_eq!(decode_value(expected), Ok(ongoing()));
     }
 
@@ -260,12 +196,11 @@ mod tests {
     #[test]
     fn what_is_never_stored_is_corrupt() {
         for state in [6, 7, 8, -1] {
-            let mut bytes = value(&ongoing()).to_vec();
+            let mut bytes = value(&ongoing()).unwrap().to_vec();
             bytes[16] = i8::cast_unsigned(state);
             assert_eq!(decode_value(&bytes), Err(CorruptRecord::State(state)));
         }
-        let newer = fields::CorruptRecord::Version(2);
-        assert_eq!(decode_value(b"\0\x02"), Err(newer.into()));
+        assert_eq!(decode_value(b"\0\x02"), Err(CorruptRecord::Version(2)));
     }
 
     proptest! {
@@ -279,9 +214,9 @@ mod tests {
 
         #[test]
         fn a_cut_record_is_corrupt(cut in 0usize..61) {
-            let bytes = value(&ongoing());
+            let bytes = value(&ongoing()).unwrap();
             prop_assume!(cut < bytes.len());
-            prop_assert_eq!(decode_value(&bytes[..cut]), Err(fields::CorruptRecord::Truncated.into()));
+            prop_assert_eq!(decode_value(&bytes[..cut]), Err(CorruptRecord::Truncated));
         }
     }
 }

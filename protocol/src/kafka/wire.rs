@@ -1,6 +1,7 @@
 //! Kafka's primitive types, read with checks from bytes that nobody vouches for.
 //!
-//! Used by the hand-written paths only: request headers, Produce, Fetch and record batches.
+//! Used by the hand-written paths only: request headers, Produce, Fetch and record batches. The varints are those of the
+//! records of internal topics as well.
 
 use bytes::{BufMut, BytesMut};
 use thiserror::Error;
@@ -80,7 +81,7 @@ pub(crate) fn put_at<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]
 /// Decodes an unsigned varint of up to 32 bits: the value and how many bytes it takes.
 ///
 /// `None` where the bytes end inside of it, or it does not end within 5 bytes or fit into 32 bits.
-pub(crate) fn unsigned_varint(bytes: &[u8]) -> Option<(u32, usize)> {
+pub fn unsigned_varint(bytes: &[u8]) -> Option<(u32, usize)> {
     let (value, len) = unsigned_varlong(bytes)?;
     if len > 5 {
         return None;
@@ -105,7 +106,7 @@ pub(crate) fn unsigned_varlong(bytes: &[u8]) -> Option<(u64, usize)> {
 }
 
 /// Appends an unsigned varint.
-pub(crate) fn put_unsigned_varint(out: &mut impl BufMut, mut value: u32) {
+pub fn put_unsigned_varint(out: &mut impl BufMut, mut value: u32) {
     while value >= 0x80 {
         out.put_u8((value & 0x7f) as u8 | 0x80);
         value >>= 7;

@@ -15,9 +15,10 @@ use crate::groups::coordinator::Coordinator;
 use crate::groups::entry::{Entry, Kind};
 use crate::groups::group::{Group, Joined};
 use crate::groups::offsets::Offsets;
-use crate::groups::records::{self, TooLong};
+use crate::groups::records;
 use crate::groups::requests::{MemberRef, Request, answer};
 use crate::groups::writes::{Completion, Deferred};
+use crate::internal_topic::fields::TooLong;
 use crate::partition::{Answer, Reply};
 
 /// What a heartbeat is answered.

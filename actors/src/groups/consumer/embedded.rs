@@ -8,13 +8,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::member::{Partitions, by_topic};
 use super::topics::Topics;
-use crate::groups::records::{
-    CorruptRecord, TooLong, i16_of, i32_of, length, nullable, put_length, put_string, string, take,
-};
+use crate::internal_topic::fields::{CorruptRecord, Reader, TooLong, Writer};
 
 /// The newest version of both.
 const NEWEST: i16 = 3;
@@ -34,25 +32,26 @@ pub struct Subscription {
 ///
 /// # Errors
 /// It is malformed.
-pub fn subscription(mut bytes: &[u8], known: &Topics) -> Result<Subscription, CorruptRecord> {
-    let input = &mut bytes;
-    let version = i16_of(input)?;
+pub fn subscription(bytes: &[u8], known: &Topics) -> Result<Subscription, CorruptRecord> {
+    let mut input = Reader::plain(bytes);
+    let version = input.i16()?;
     let mut topics = BTreeSet::new();
-    for _ in 0..count(input)? {
-        topics.insert(string(input, false)?.into());
+    for _ in 0..count(&mut input)? {
+        topics.insert(input.string()?.into());
     }
-    skip_user_data(input)?;
+    // User data.
+    input.nullable_bytes()?;
     let owned = if version >= 1 {
-        partitions(input, known)?
+        partitions(&mut input, known)?
     } else {
         Partitions::new()
     };
     if version >= 2 {
         // The generation of that ownership.
-        i32_of(input)?;
+        input.i32()?;
     }
     let rack_id = if version >= 3 {
-        nullable(input, false)?.map(Arc::from)
+        input.nullable_string()?.map(Arc::from)
     } else {
         None
     };
@@ -67,13 +66,13 @@ pub fn subscription(mut bytes: &[u8], known: &Topics) -> Result<Subscription, Co
 ///
 /// # Errors
 /// It is malformed.
-pub fn assigned(mut bytes: &[u8], known: &Topics) -> Result<Partitions, CorruptRecord> {
+pub fn assigned(bytes: &[u8], known: &Topics) -> Result<Partitions, CorruptRecord> {
     if bytes.is_empty() {
         return Ok(Partitions::new());
     }
-    let input = &mut bytes;
-    i16_of(input)?;
-    partitions(input, known)
+    let mut input = Reader::plain(bytes);
+    input.i16()?;
+    partitions(&mut input, known)
 }
 
 /// Writes an assignment, in the version in which the member wrote its subscription.
@@ -82,45 +81,39 @@ pub fn assigned(mut bytes: &[u8], known: &Topics) -> Result<Partitions, CorruptR
 /// The name of a topic does not fit.
 pub fn assignment(
     partitions: &Partitions,
-    mut subscription: &[u8],
+    subscription: &[u8],
     known: &Topics,
 ) -> Result<Bytes, TooLong> {
-    let version = i16_of(&mut subscription).unwrap_or(0).clamp(0, NEWEST);
+    let version = Reader::plain(subscription).i16();
     let topics = by_topic(partitions);
     let named: Vec<(&Arc<str>, Vec<i32>)> = topics
         .into_iter()
         .filter_map(|(id, numbers)| Some((known.name(id)?, numbers)))
         .collect();
-    let mut out = BytesMut::new();
-    out.put_i16(version);
-    put_length(&mut out, named.len())?;
+    let mut out = Writer::plain(version.unwrap_or(0).clamp(0, NEWEST));
+    out.count(named.len());
     for (name, numbers) in named {
-        put_string(&mut out, name)?;
-        put_length(&mut out, numbers.len())?;
+        out.string(name);
+        out.count(numbers.len());
         for number in numbers {
-            out.put_i32(number);
+            out.i32(number);
         }
     }
     // No user data.
-    out.put_i32(-1);
-    Ok(out.freeze())
+    out.nullable_count(None);
+    out.finish()
 }
 
-fn count(input: &mut &[u8]) -> Result<usize, CorruptRecord> {
-    Ok(length(input, false, false)?.unwrap_or(0))
+fn count(input: &mut Reader<'_>) -> Result<usize, CorruptRecord> {
+    Ok(input.nullable_count()?.unwrap_or(0))
 }
 
-fn skip_user_data(input: &mut &[u8]) -> Result<(), CorruptRecord> {
-    let size = count(input)?;
-    take(input, size).map(drop)
-}
-
-fn partitions(input: &mut &[u8], known: &Topics) -> Result<Partitions, CorruptRecord> {
+fn partitions(input: &mut Reader<'_>, known: &Topics) -> Result<Partitions, CorruptRecord> {
     let mut partitions = Partitions::new();
     for _ in 0..count(input)? {
-        let topic = known.get(&string(input, false)?);
+        let topic = known.get(input.string()?);
         for _ in 0..count(input)? {
-            let number = i32_of(input)?;
+            let number = input.i32()?;
             let topic = topic.filter(|topic| (0..topic.partitions).contains(&number));
             partitions.extend(topic.map(|topic| (topic.id, number)));
         }

@@ -15,17 +15,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use uuid::Uuid;
+use bytes::Bytes;
 
 use super::member::{ClassicMember, Current, MemberState, Metadata, Partitions, by_topic};
 use super::pattern::Matches;
 use super::topics::Topic;
 use crate::groups::member::Protocol;
-use crate::groups::records::{
-    CorruptRecord, TooLong, blob, i16_of, i32_of, i64_of, length, nullable, put_string, skip_tags,
-    string, take, varint,
-};
+use crate::internal_topic::fields::{CorruptRecord, Reader, TooLong, Writer};
 
 const EPOCH: i16 = 3;
 const TOPICS: i16 = 4;
@@ -70,13 +66,13 @@ impl Record {
     /// A string does not fit.
     pub fn encode(&self, group: &str) -> Result<(Bytes, Option<Bytes>), TooLong> {
         let (version, name) = self.key();
-        let mut key = BytesMut::new();
-        key.put_i16(version);
-        put_string(&mut key, group)?;
+        let mut key = Writer::plain(version);
+        key.string(group);
         if let Some(name) = name {
-            put_string(&mut key, name)?;
+            key.string(name);
         }
-        Ok((key.freeze(), self.value()?))
+        let value = self.value().map(Writer::finish).transpose()?;
+        Ok((key.finish()?, value))
     }
 
     fn key(&self) -> (i16, Option<&str>) {
@@ -91,40 +87,37 @@ impl Record {
         }
     }
 
-    fn value(&self) -> Result<Option<Bytes>, TooLong> {
-        let mut out = BytesMut::new();
-        out.put_i16(VALUE);
+    fn value(&self) -> Option<Writer> {
+        let mut out = Writer::compact(VALUE);
         match self {
-            Record::Epoch(Some(epoch)) | Record::TargetEpoch(Some(epoch)) => out.put_i32(*epoch),
-            Record::Topics(Some(topics)) => put_topics(&mut out, topics)?,
-            Record::Member(_, Some(metadata)) => return member(out, metadata).map(Some),
-            Record::Target(_, Some(target)) => put_partitions(&mut out, target)?,
-            Record::Current(_, Some(current)) => put_current(&mut out, current)?,
-            Record::Pattern(_, Some(matches)) => {
-                put_names(&mut out, matches.topics.iter())?;
-                out.put_i64(matches.version);
-                out.put_i64(matches.looked_ms);
+            Record::Epoch(epoch) | Record::TargetEpoch(epoch) => out.i32((*epoch)?),
+            Record::Topics(topics) => put_topics(&mut out, topics.as_ref()?),
+            Record::Member(_, metadata) => {
+                put_metadata(&mut out, metadata.as_ref()?);
+                return Some(out);
             }
-            _ => return Ok(None),
+            Record::Target(_, target) => put_partitions(&mut out, target.as_ref()?),
+            Record::Current(_, current) => put_current(&mut out, current.as_ref()?),
+            Record::Pattern(_, matches) => put_matches(&mut out, matches.as_ref()?),
         }
-        put_no_tags(&mut out);
-        Ok(Some(out.freeze()))
+        out.no_tags();
+        Some(out)
     }
 
     /// Reads a record with one of [the keys](is_key); returns its group, too.
     ///
     /// # Errors
     /// It is malformed.
-    pub fn decode(mut key: &[u8], value: Option<&[u8]>) -> Result<(String, Self), CorruptRecord> {
-        let key = &mut key;
-        let version = i16_of(key)?;
-        let group = string(key, false)?;
-        let mut name = || string(key, false).map(Arc::<str>::from);
+    pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<(String, Self), CorruptRecord> {
+        let mut key = Reader::plain(key);
+        let version = key.i16()?;
+        let group = key.string()?.to_owned();
+        let mut name = || key.string().map(Arc::<str>::from);
         let record = match version {
-            EPOCH => Record::Epoch(read(value, i32_of)?),
+            EPOCH => Record::Epoch(read(value, Reader::i32)?),
             TOPICS => Record::Topics(read(value, topics)?),
             MEMBER => Record::Member(name()?, read(value, metadata)?),
-            TARGET_EPOCH => Record::TargetEpoch(read(value, i32_of)?),
+            TARGET_EPOCH => Record::TargetEpoch(read(value, Reader::i32)?),
             TARGET => Record::Target(name()?, read(value, partitions)?),
             CURRENT => Record::Current(name()?, read(value, current)?),
             PATTERN => Record::Pattern(name()?, read(value, matches)?),
@@ -134,215 +127,156 @@ impl Record {
     }
 }
 
-fn read<T>(
-    value: Option<&[u8]>,
-    body: impl FnOnce(&mut &[u8]) -> Result<T, CorruptRecord>,
-) -> Result<Option<T>, CorruptRecord> {
-    let Some(mut value) = value else {
-        return Ok(None);
-    };
-    match i16_of(&mut value)? {
-        VALUE => body(&mut value).map(Some),
-        other => Err(CorruptRecord::Version(other)),
-    }
-}
-
-/// Writes a number that takes as many bytes as it needs.
-fn put_varint(out: &mut BytesMut, mut value: u32) {
-    while value >= 0x80 {
-        out.put_u8((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
-}
-
-/// Writes a length: one more, since 0 is null.
-fn put_count(out: &mut BytesMut, count: usize) -> Result<(), TooLong> {
-    let more = u32::try_from(count)
-        .ok()
-        .and_then(|count| count.checked_add(1));
-    put_varint(out, more.ok_or(TooLong::of(count))?);
-    Ok(())
-}
-
-fn put_no_tags(out: &mut BytesMut) {
-    out.put_u8(0);
-}
-
-fn put_text(out: &mut BytesMut, text: &str) -> Result<(), TooLong> {
-    put_count(out, text.len())?;
-    out.put_slice(text.as_bytes());
-    Ok(())
-}
-
-fn put_optional(out: &mut BytesMut, text: Option<&str>) -> Result<(), TooLong> {
-    match text {
-        Some(text) => put_text(out, text),
-        None => {
-            out.put_u8(0);
-            Ok(())
-        }
-    }
-}
-
-fn put_names<'a>(
-    out: &mut BytesMut,
-    names: impl ExactSizeIterator<Item = &'a Arc<str>>,
-) -> Result<(), TooLong> {
-    put_count(out, names.len())?;
+fn put_names<'a>(out: &mut Writer, names: impl ExactSizeIterator<Item = &'a Arc<str>>) {
+    out.count(names.len());
     for name in names {
-        put_text(out, name)?;
+        out.string(name);
     }
-    Ok(())
 }
 
-fn put_partitions(out: &mut BytesMut, partitions: &Partitions) -> Result<(), TooLong> {
+fn put_partitions(out: &mut Writer, partitions: &Partitions) {
     let topics = by_topic(partitions);
-    put_count(out, topics.len())?;
+    out.count(topics.len());
     for (topic, numbers) in topics {
-        out.put_slice(topic.as_bytes());
-        put_count(out, numbers.len())?;
+        out.uuid(topic);
+        out.count(numbers.len());
         for number in numbers {
-            out.put_i32(number);
+            out.i32(number);
         }
-        put_no_tags(out);
+        out.no_tags();
     }
-    Ok(())
 }
 
-fn put_topics(out: &mut BytesMut, topics: &BTreeMap<Arc<str>, Topic>) -> Result<(), TooLong> {
-    put_count(out, topics.len())?;
+fn put_topics(out: &mut Writer, topics: &BTreeMap<Arc<str>, Topic>) {
+    out.count(topics.len());
     for (name, topic) in topics {
-        out.put_slice(topic.id.as_bytes());
-        put_text(out, name)?;
-        out.put_i32(topic.partitions);
+        out.uuid(topic.id);
+        out.string(name);
+        out.i32(topic.partitions);
         // The racks of the replicas, which do not matter here.
-        put_count(out, 0)?;
-        put_no_tags(out);
+        out.count(0);
+        out.no_tags();
     }
-    Ok(())
 }
 
-fn put_current(out: &mut BytesMut, current: &Current) -> Result<(), TooLong> {
-    out.put_i32(current.epoch);
-    out.put_i32(current.previous_epoch);
-    out.put_i8(match current.state {
+fn put_current(out: &mut Writer, current: &Current) {
+    out.i32(current.epoch);
+    out.i32(current.previous_epoch);
+    out.i8(match current.state {
         MemberState::Stable => 0,
         MemberState::UnrevokedPartitions => 1,
         MemberState::UnreleasedPartitions => 2,
     });
-    put_partitions(out, &current.assigned)?;
-    put_partitions(out, &current.revoking)
+    put_partitions(out, &current.assigned);
+    put_partitions(out, &current.revoking);
 }
 
-fn member(mut out: BytesMut, metadata: &Metadata) -> Result<Bytes, TooLong> {
-    put_optional(&mut out, metadata.instance_id.as_deref())?;
-    put_optional(&mut out, metadata.rack_id.as_deref())?;
-    put_text(&mut out, &metadata.client_id)?;
-    put_text(&mut out, &metadata.client_host)?;
-    put_names(&mut out, metadata.topics.iter())?;
-    put_optional(&mut out, metadata.pattern.as_deref())?;
-    out.put_i32(metadata.rebalance_timeout_ms);
-    put_optional(&mut out, metadata.server_assignor.as_deref())?;
+fn put_matches(out: &mut Writer, matches: &Matches) {
+    put_names(out, matches.topics.iter());
+    out.i64(matches.version);
+    out.i64(matches.looked_ms);
+}
+
+fn put_metadata(out: &mut Writer, metadata: &Metadata) {
+    out.nullable_string(metadata.instance_id.as_deref());
+    out.nullable_string(metadata.rack_id.as_deref());
+    out.string(&metadata.client_id);
+    out.string(&metadata.client_host);
+    put_names(out, metadata.topics.iter());
+    out.nullable_string(metadata.pattern.as_deref());
+    out.i32(metadata.rebalance_timeout_ms);
+    out.nullable_string(metadata.server_assignor.as_deref());
     let Some(classic) = &metadata.classic else {
-        put_no_tags(&mut out);
-        return Ok(out.freeze());
+        return out.no_tags();
     };
-    let mut tag = BytesMut::new();
-    // A nullable structure says first that it is there.
-    tag.put_i8(1);
-    tag.put_i32(classic.session_timeout_ms);
-    put_count(&mut tag, classic.protocols.len())?;
-    for protocol in &classic.protocols {
-        put_text(&mut tag, &protocol.name)?;
-        put_count(&mut tag, protocol.metadata.len())?;
-        tag.put_slice(&protocol.metadata);
-        put_no_tags(&mut tag);
-    }
-    put_no_tags(&mut tag);
-    put_varint(&mut out, 1);
-    put_varint(&mut out, CLASSIC_TAG);
-    put_varint(
-        &mut out,
-        u32::try_from(tag.len()).map_err(|_| TooLong::of(tag.len()))?,
-    );
-    out.put_slice(&tag);
-    Ok(out.freeze())
-}
-
-fn count(input: &mut &[u8]) -> Result<usize, CorruptRecord> {
-    length(input, true, false)?.ok_or(CorruptRecord::Length)
-}
-
-fn optional(input: &mut &[u8]) -> Result<Option<Arc<str>>, CorruptRecord> {
-    Ok(nullable(input, true)?.map(Arc::from))
-}
-
-fn text(input: &mut &[u8]) -> Result<Arc<str>, CorruptRecord> {
-    Ok(string(input, true)?.into())
-}
-
-fn names<C: FromIterator<Arc<str>>>(input: &mut &[u8]) -> Result<C, CorruptRecord> {
-    (0..count(input)?).map(|_| text(input)).collect()
-}
-
-fn topic_id(input: &mut &[u8]) -> Result<Uuid, CorruptRecord> {
-    Uuid::from_slice(take(input, 16)?).map_err(|_| CorruptRecord::Truncated)
-}
-
-fn partitions(input: &mut &[u8]) -> Result<Partitions, CorruptRecord> {
-    let mut partitions = Partitions::new();
-    for _ in 0..count(input)? {
-        let topic = topic_id(input)?;
-        for _ in 0..count(input)? {
-            partitions.insert((topic, i32_of(input)?));
+    out.tag_count(1);
+    out.tag(CLASSIC_TAG, |out| {
+        // A nullable structure says first that it is there.
+        out.i8(1);
+        out.i32(classic.session_timeout_ms);
+        out.count(classic.protocols.len());
+        for protocol in &classic.protocols {
+            out.string(&protocol.name);
+            out.bytes(&protocol.metadata);
+            out.no_tags();
         }
-        skip_tags(input)?;
+        out.no_tags();
+    });
+}
+
+fn read<'a, T>(
+    value: Option<&'a [u8]>,
+    body: impl FnOnce(&mut Reader<'a>) -> Result<T, CorruptRecord>,
+) -> Result<Option<T>, CorruptRecord> {
+    let value = value.map(|value| body(&mut Reader::compact(value, VALUE)?));
+    value.transpose()
+}
+
+fn optional(input: &mut Reader<'_>) -> Result<Option<Arc<str>>, CorruptRecord> {
+    Ok(input.nullable_string()?.map(Arc::from))
+}
+
+fn text(input: &mut Reader<'_>) -> Result<Arc<str>, CorruptRecord> {
+    Ok(input.string()?.into())
+}
+
+fn names<C: FromIterator<Arc<str>>>(input: &mut Reader<'_>) -> Result<C, CorruptRecord> {
+    (0..input.count()?).map(|_| text(input)).collect()
+}
+
+fn partitions(input: &mut Reader<'_>) -> Result<Partitions, CorruptRecord> {
+    let mut partitions = Partitions::new();
+    for _ in 0..input.count()? {
+        let topic = input.uuid()?;
+        for _ in 0..input.count()? {
+            partitions.insert((topic, input.i32()?));
+        }
+        input.skip_tags()?;
     }
     Ok(partitions)
 }
 
-fn topics(input: &mut &[u8]) -> Result<BTreeMap<Arc<str>, Topic>, CorruptRecord> {
+fn topics(input: &mut Reader<'_>) -> Result<BTreeMap<Arc<str>, Topic>, CorruptRecord> {
     let mut topics = BTreeMap::new();
-    for _ in 0..count(input)? {
-        let id = topic_id(input)?;
+    for _ in 0..input.count()? {
+        let id = input.uuid()?;
         let name = text(input)?;
-        let partitions = i32_of(input)?;
-        for _ in 0..count(input)? {
-            i32_of(input)?;
+        let partitions = input.i32()?;
+        for _ in 0..input.count()? {
+            input.i32()?;
             names::<Vec<_>>(input)?;
-            skip_tags(input)?;
+            input.skip_tags()?;
         }
-        skip_tags(input)?;
+        input.skip_tags()?;
         topics.insert(name, Topic { id, partitions });
     }
     Ok(topics)
 }
 
-fn current(input: &mut &[u8]) -> Result<Current, CorruptRecord> {
+fn current(input: &mut Reader<'_>) -> Result<Current, CorruptRecord> {
     Ok(Current {
-        epoch: i32_of(input)?,
-        previous_epoch: i32_of(input)?,
-        state: match input.try_get_i8().map_err(|_| CorruptRecord::Truncated)? {
+        epoch: input.i32()?,
+        previous_epoch: input.i32()?,
+        state: match input.i8()? {
             0 => MemberState::Stable,
             1 => MemberState::UnrevokedPartitions,
             2 => MemberState::UnreleasedPartitions,
-            other => return Err(CorruptRecord::Version(other.into())),
+            other => return Err(CorruptRecord::State(other)),
         },
         assigned: partitions(input)?,
         revoking: partitions(input)?,
     })
 }
 
-fn matches(input: &mut &[u8]) -> Result<Matches, CorruptRecord> {
+fn matches(input: &mut Reader<'_>) -> Result<Matches, CorruptRecord> {
     Ok(Matches {
         topics: names(input)?,
-        version: i64_of(input)?,
-        looked_ms: i64_of(input)?,
+        version: input.i64()?,
+        looked_ms: input.i64()?,
     })
 }
 
-fn metadata(input: &mut &[u8]) -> Result<Metadata, CorruptRecord> {
+fn metadata(input: &mut Reader<'_>) -> Result<Metadata, CorruptRecord> {
     let mut metadata = Metadata {
         instance_id: optional(input)?,
         rack_id: optional(input)?,
@@ -350,31 +284,29 @@ fn metadata(input: &mut &[u8]) -> Result<Metadata, CorruptRecord> {
         client_host: text(input)?,
         topics: names(input)?,
         pattern: optional(input)?.filter(|pattern| !pattern.is_empty()),
-        rebalance_timeout_ms: i32_of(input)?,
+        rebalance_timeout_ms: input.i32()?,
         server_assignor: optional(input)?,
         classic: None,
     };
-    for _ in 0..varint(input)? {
-        let tag = varint(input)?;
-        let size = usize::try_from(varint(input)?).map_err(|_| CorruptRecord::Length)?;
-        let mut content = take(input, size)?;
+    input.tags(|tag, content| {
         if tag == CLASSIC_TAG {
-            metadata.classic = classic(&mut content)?;
+            metadata.classic = classic(content)?;
         }
-    }
+        Ok(())
+    })?;
     Ok(metadata)
 }
 
-fn classic(input: &mut &[u8]) -> Result<Option<ClassicMember>, CorruptRecord> {
-    let is_there = input.try_get_i8().map_err(|_| CorruptRecord::Truncated)?;
+fn classic(input: &mut Reader<'_>) -> Result<Option<ClassicMember>, CorruptRecord> {
+    let is_there = input.i8()?;
     if is_there < 0 {
         return Ok(None);
     }
-    let session_timeout_ms = i32_of(input)?;
+    let session_timeout_ms = input.i32()?;
     let mut protocols = Vec::new();
-    for _ in 0..count(input)? {
-        let (name, metadata) = (text(input)?, blob(input, true)?);
-        skip_tags(input)?;
+    for _ in 0..input.count()? {
+        let (name, metadata) = (text(input)?, Bytes::copy_from_slice(input.bytes()?));
+        input.skip_tags()?;
         protocols.push(Protocol { name, metadata });
     }
     Ok(Some(ClassicMember {
@@ -386,6 +318,7 @@ fn classic(input: &mut &[u8]) -> Result<Option<ClassicMember>, CorruptRecord> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
 

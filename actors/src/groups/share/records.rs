@@ -14,11 +14,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use uuid::Uuid;
+use bytes::Bytes;
 
 use super::assignor::Assignment;
-use crate::groups::records::{CorruptRecord, TooLong};
+use crate::internal_topic::fields::{CorruptRecord, Reader, TooLong, Writer};
 
 const MEMBER: i16 = 10;
 const GROUP: i16 = 11;
@@ -71,85 +70,90 @@ impl ShareRecord {
     /// Encodes the record of a group: key, and value or tombstone.
     pub fn encode(&self, group: &str) -> Result<(Bytes, Option<Bytes>), TooLong> {
         let (kind, member) = self.kind();
-        let mut key = BytesMut::new();
-        key.put_i16(kind);
-        put_plain(&mut key, group)?;
+        let mut key = Writer::plain(kind);
+        key.string(group);
         if let Some(member) = member {
-            put_plain(&mut key, member)?;
+            key.string(member);
         }
-        Ok((key.freeze(), self.value().map(BytesMut::freeze)))
+        let value = self.value().map(Writer::finish).transpose()?;
+        Ok((key.finish()?, value))
     }
 
-    fn value(&self) -> Option<BytesMut> {
-        let mut out = BytesMut::new();
-        out.put_i16(VERSION);
+    fn value(&self) -> Option<Writer> {
+        let mut out = Writer::compact(VERSION);
         match self {
             Self::Member(_, value) => {
                 let value = value.as_ref()?;
-                match &value.rack_id {
-                    Some(rack) => put_compact(&mut out, rack),
-                    None => put_varint(&mut out, 0),
-                }
-                put_compact(&mut out, &value.client_id);
-                put_compact(&mut out, &value.client_host);
-                put_count(&mut out, value.topics.len());
+                out.nullable_string(value.rack_id.as_deref());
+                out.string(&value.client_id);
+                out.string(&value.client_host);
+                out.count(value.topics.len());
                 for topic in &value.topics {
-                    put_compact(&mut out, topic);
+                    out.string(topic);
                 }
             }
             Self::Group(epoch) => {
-                out.put_i32((*epoch)?);
-                out.put_i64(0);
+                out.i32((*epoch)?);
+                out.i64(0);
             }
-            Self::TargetEpoch(epoch) => out.put_i32((*epoch)?),
+            Self::TargetEpoch(epoch) => out.i32((*epoch)?),
             Self::Target(_, target) => put_assignment(&mut out, target.as_ref()?),
             Self::Current(_, current) => {
                 let (epoch, previous_epoch, assigned) = current.as_ref()?;
-                out.put_i32(*epoch);
-                out.put_i32(*previous_epoch);
-                out.put_i8(STABLE);
+                out.i32(*epoch);
+                out.i32(*previous_epoch);
+                out.i8(STABLE);
                 put_assignment(&mut out, assigned);
             }
         }
-        put_varint(&mut out, 0);
+        out.no_tags();
         Some(out)
     }
 
     /// Decodes a record: the group's id with it; `None` when it is of another kind.
     pub fn decode(
-        mut key: &[u8],
+        key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<Option<(String, Self)>, CorruptRecord> {
-        let input = &mut key;
-        let kind = input.try_get_i16().map_err(truncated)?;
+        let mut key = Reader::plain(key);
+        let kind = key.i16()?;
         if !(MEMBER..=CURRENT).contains(&kind) {
             return Ok(None);
         }
-        let group = plain(input)?;
-        let member: Arc<str> = match kind {
-            GROUP | TARGET_EPOCH => "".into(),
-            _ => plain(input)?.into(),
-        };
+        let group = key.string()?.to_owned();
+        let mut member = || key.string().map(Arc::<str>::from);
+        let value = value.map(|value| Reader::compact(value, VERSION));
+        let value = value.transpose()?;
         let record = match kind {
-            MEMBER => Self::Member(member, value.map(decode_member).transpose()?),
+            MEMBER => Self::Member(member()?, value.map(decode_member).transpose()?),
             GROUP => Self::Group(value.map(decode_epoch).transpose()?),
             TARGET_EPOCH => Self::TargetEpoch(value.map(decode_epoch).transpose()?),
-            TARGET => Self::Target(member, value.map(decode_target).transpose()?),
-            _ => Self::Current(member, value.map(decode_current).transpose()?),
+            TARGET => Self::Target(member()?, value.map(decode_assignment).transpose()?),
+            _ => Self::Current(member()?, value.map(decode_current).transpose()?),
         };
         Ok(Some((group, record)))
     }
 }
 
-fn decode_member(mut value: &[u8]) -> Result<ShareMemberValue, CorruptRecord> {
-    let input = &mut value;
-    check_version(input)?;
-    let rack_id = compact(input)?;
-    let client_id = compact(input)?.unwrap_or_default();
-    let client_host = compact(input)?.unwrap_or_default();
+fn put_assignment(out: &mut Writer, assignment: &Assignment) {
+    out.count(assignment.len());
+    for (topic_id, partitions) in assignment {
+        out.uuid(*topic_id);
+        out.count(partitions.len());
+        for partition in partitions {
+            out.i32(*partition);
+        }
+        out.no_tags();
+    }
+}
+
+fn decode_member(mut input: Reader<'_>) -> Result<ShareMemberValue, CorruptRecord> {
+    let rack_id = input.nullable_string()?.map(str::to_owned);
+    let client_id = input.nullable_string()?.unwrap_or_default().to_owned();
+    let client_host = input.nullable_string()?.unwrap_or_default().to_owned();
     let mut topics = BTreeSet::new();
-    for _ in 0..count(input)? {
-        topics.insert(compact(input)?.ok_or(CorruptRecord::Length)?);
+    for _ in 0..input.count()? {
+        topics.insert(input.string()?.to_owned());
     }
     Ok(ShareMemberValue {
         rack_id,
@@ -159,148 +163,36 @@ fn decode_member(mut value: &[u8]) -> Result<ShareMemberValue, CorruptRecord> {
     })
 }
 
-fn decode_epoch(mut value: &[u8]) -> Result<i32, CorruptRecord> {
-    let input = &mut value;
-    check_version(input)?;
-    input.try_get_i32().map_err(truncated)
+fn decode_epoch(mut input: Reader<'_>) -> Result<i32, CorruptRecord> {
+    input.i32()
 }
 
-fn decode_target(mut value: &[u8]) -> Result<Assignment, CorruptRecord> {
-    let input = &mut value;
-    check_version(input)?;
-    assignment(input)
+fn decode_current(mut input: Reader<'_>) -> Result<(i32, i32, Assignment), CorruptRecord> {
+    let epoch = input.i32()?;
+    let previous_epoch = input.i32()?;
+    // The state: there is only one.
+    input.i8()?;
+    Ok((epoch, previous_epoch, decode_assignment(input)?))
 }
 
-fn decode_current(mut value: &[u8]) -> Result<(i32, i32, Assignment), CorruptRecord> {
-    let input = &mut value;
-    check_version(input)?;
-    let epoch = input.try_get_i32().map_err(truncated)?;
-    let previous_epoch = input.try_get_i32().map_err(truncated)?;
-    input.try_get_i8().map_err(truncated)?;
-    Ok((epoch, previous_epoch, assignment(input)?))
-}
-
-fn put_plain(out: &mut BytesMut, text: &str) -> Result<(), TooLong> {
-    let length = i16::try_from(text.len()).map_err(|_| TooLong(text.len()))?;
-    out.put_i16(length);
-    out.put_slice(text.as_bytes());
-    Ok(())
-}
-
-fn put_compact(out: &mut BytesMut, text: &str) {
-    put_count(out, text.len());
-    out.put_slice(text.as_bytes());
-}
-
-fn put_count(out: &mut BytesMut, count: usize) {
-    put_varint(
-        out,
-        u32::try_from(count.saturating_add(1)).unwrap_or(u32::MAX),
-    );
-}
-
-fn put_varint(out: &mut BytesMut, mut value: u32) {
-    while value >= 0x80 {
-        out.put_u8((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
-}
-
-fn put_assignment(out: &mut BytesMut, assignment: &Assignment) {
-    put_count(out, assignment.len());
-    for (topic_id, partitions) in assignment {
-        out.put_slice(topic_id.as_bytes());
-        put_count(out, partitions.len());
-        for partition in partitions {
-            out.put_i32(*partition);
-        }
-        put_varint(out, 0);
-    }
-}
-
-fn check_version(input: &mut &[u8]) -> Result<(), CorruptRecord> {
-    match input.try_get_i16().map_err(truncated)? {
-        VERSION => Ok(()),
-        other => Err(CorruptRecord::Version(other)),
-    }
-}
-
-fn plain(input: &mut &[u8]) -> Result<String, CorruptRecord> {
-    let length = input.try_get_u16().map_err(truncated)?;
-    text(input, length.into())
-}
-
-fn compact(input: &mut &[u8]) -> Result<Option<String>, CorruptRecord> {
-    match varint(input)? {
-        0 => Ok(None),
-        length => {
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            text(input, length.saturating_sub(1)).map(Some)
-        }
-    }
-}
-
-fn text(input: &mut &[u8], length: usize) -> Result<String, CorruptRecord> {
-    let text = std::str::from_utf8(take(input, length)?).map_err(|_| CorruptRecord::Text)?;
-    Ok(text.to_owned())
-}
-
-fn count(input: &mut &[u8]) -> Result<u32, CorruptRecord> {
-    varint(input)?.checked_sub(1).ok_or(CorruptRecord::Length)
-}
-
-fn assignment(input: &mut &[u8]) -> Result<Assignment, CorruptRecord> {
+fn decode_assignment(mut input: Reader<'_>) -> Result<Assignment, CorruptRecord> {
     let mut assignment = Assignment::new();
-    for _ in 0..count(input)? {
-        let id = take(input, 16)?;
-        let id = Uuid::from_slice(id).map_err(|_| CorruptRecord::Truncated)?;
+    for _ in 0..input.count()? {
+        let id = input.uuid()?;
         let mut partitions = BTreeSet::new();
-        for _ in 0..count(input)? {
-            partitions.insert(input.try_get_i32().map_err(truncated)?);
+        for _ in 0..input.count()? {
+            partitions.insert(input.i32()?);
         }
-        skip_tags(input)?;
+        input.skip_tags()?;
         assignment.insert(id, partitions);
     }
     Ok(assignment)
 }
 
-fn skip_tags(input: &mut &[u8]) -> Result<(), CorruptRecord> {
-    for _ in 0..varint(input)? {
-        varint(input)?;
-        let length = varint(input)?;
-        take(input, usize::try_from(length).unwrap_or(usize::MAX))?;
-    }
-    Ok(())
-}
-
-fn varint(input: &mut &[u8]) -> Result<u32, CorruptRecord> {
-    let mut value = 0;
-    for shift in [0, 7, 14, 21, 28] {
-        let byte = input.try_get_u8().map_err(truncated)?;
-        value |= u32::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(CorruptRecord::Length)
-}
-
-fn take<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], CorruptRecord> {
-    let (taken, rest) = input
-        .split_at_checked(length)
-        .ok_or(CorruptRecord::Truncated)?;
-    *input = rest;
-    Ok(taken)
-}
-
-fn truncated(_: bytes::TryGetError) -> CorruptRecord {
-    CorruptRecord::Truncated
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
 
