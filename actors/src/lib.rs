@@ -13,6 +13,7 @@ pub mod log;
 pub mod log_manager;
 pub mod metadata;
 pub mod partition;
+pub mod replication;
 pub mod runtime;
 pub mod share;
 pub mod storage;

@@ -492,6 +492,7 @@ async fn lead(replica: &PartitionHandle, image: &PartitionImage) {
     let (reply, answer) = oneshot::channel();
     let order = BecomeLeader {
         leader_epoch: image.leader_epoch,
+        partition_epoch: 0,
         isr: image.isr.clone(),
         replicas: image.replicas.clone(),
         reply,

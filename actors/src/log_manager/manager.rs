@@ -21,6 +21,7 @@ use super::{Identity, LogManagerHandle, OpenError, Registry};
 use crate::config::BrokerConfig;
 use crate::partition::messages::{Close, Maintain};
 use crate::partition::{PartitionHandle, TopicPartition};
+use crate::replication::isr::IsrChanges;
 use crate::runtime::Runtime;
 use crate::storage::Storage;
 
@@ -51,6 +52,8 @@ pub struct LogManager {
     maintaining: bool,
     cleaners: Cleaners,
     pub(super) shutting_down: bool,
+    /// Who writes changes of in-sync sets down.
+    pub(super) isr_changes: Option<IsrChanges>,
     /// Tells whoever watches over this actor that it stopped of its own will.
     alive: Option<oneshot::Sender<()>>,
 }
@@ -97,6 +100,7 @@ pub(super) async fn prepare(
         checkpointing: false,
         maintaining: false,
         shutting_down: false,
+        isr_changes: None,
         alive: Some(alive),
     };
     Ok((manager, identity, watched))
@@ -311,6 +315,23 @@ impl LogManager {
         }
         self.broker_id = broker_id;
         Ok(())
+    }
+}
+
+/// Says who writes changes of in-sync sets down.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SetIsrChanges {
+    pub(super) isr_changes: IsrChanges,
+    pub(super) reply: oneshot::Sender<()>,
+}
+
+impl Handler<SetIsrChanges> for LogManager {
+    type Result = ();
+
+    fn handle(&mut self, message: SetIsrChanges, _: &mut Self::Context) {
+        self.isr_changes = Some(message.isr_changes);
+        let _ = message.reply.send(());
     }
 }
 

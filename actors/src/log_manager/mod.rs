@@ -31,6 +31,7 @@ use uuid::Uuid;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::names::DirKind;
 use crate::partition::{Answer, PartitionHandle, TopicPartition};
+use crate::replication::isr::IsrChanges;
 use crate::runtime::Runtime;
 use crate::storage::Storage;
 use crate::storage::lock::LockError;
@@ -145,6 +146,12 @@ impl LogManagerHandle {
             reply,
         };
         self.ask(build).await.ok_or(OpenError::Closed)?
+    }
+
+    /// Says who writes changes of in-sync sets down, for the replicas that are opened from then on.
+    pub async fn propose_isr_changes_to(&self, isr_changes: IsrChanges) {
+        let build = |reply| manager::SetIsrChanges { isr_changes, reply };
+        let _ = self.ask(build).await;
     }
 
     /// Opens the replica of a partition on this broker; creates it, in the directory with the fewest, when there is none.

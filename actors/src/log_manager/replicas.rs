@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use tokio::sync::oneshot;
@@ -157,6 +158,8 @@ impl LogManager {
                 storage: self.storage.clone(),
                 clock: self.runtime.clock.clone(),
                 producer_id_expiration_ms: self.config.producer_id_expiration_ms,
+                replica_lag_time_max: Duration::from_millis(self.config.replica_lag_time_max_ms),
+                isr_changes: self.isr_changes.clone(),
             },
         };
         let state = State::Opening {

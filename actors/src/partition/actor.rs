@@ -25,6 +25,7 @@ use super::waiters::Waiters;
 use super::{Answer, Reply, TopicPartition};
 use crate::config::TopicConfig;
 use crate::log::{Log, LogConfig, Start};
+use crate::replication::isr::IsrChanges;
 use crate::runtime::{Clock, current_thread};
 use crate::storage::Storage;
 
@@ -57,6 +58,10 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Arc<dyn Clock>,
     /// `producer.id.expiration.ms`.
     pub(crate) producer_id_expiration_ms: i64,
+    /// `replica.lag.time.max.ms`.
+    pub(crate) replica_lag_time_max: Duration,
+    /// Who writes changes of in-sync sets down; without it none is proposed.
+    pub(crate) isr_changes: Option<IsrChanges>,
 }
 
 /// One replica of one partition.
@@ -76,6 +81,8 @@ pub struct Partition {
     pub(super) flush: FlushState,
     /// Those who asked for a flush, with the offset that has to be flushed.
     pub(super) flush_replies: Vec<(i64, Reply<i64>)>,
+    /// Whether the timer runs that looks for followers that lag.
+    pub(super) watches_isr: bool,
     rebuilt_at: Option<Duration>,
 }
 
@@ -117,6 +124,7 @@ impl Partition {
             by_flush: Waiters::default(),
             flush: FlushState::default(),
             flush_replies: Vec::new(),
+            watches_isr: false,
             rebuilt_at: None,
         };
         let address = partition.start();

@@ -5,6 +5,7 @@ use std::io;
 use actix::Context;
 use troupe_protocol::kafka::errors::ErrorCode;
 
+use super::leader::FollowerFetch;
 use super::messages::{
     Describe, DescribeProducers, Description, EpochEndOffset, FoundOffset, ListOffset,
     ListSegmentOffsets, OffsetSpec, ProducerDescription, Read, ReadResult, Reader,
@@ -23,8 +24,8 @@ struct Found {
 
 impl Partition {
     /// Answers a fetch.
-    pub(super) fn read(&mut self, read: Read, _: &mut Context<Self>) {
-        let found = self.find_records(&read);
+    pub(super) fn read(&mut self, read: Read, ctx: &mut Context<Self>) {
+        let found = self.find_records(&read, ctx);
         let (error, found) = match found {
             Ok(found) => (ErrorCode::None, found),
             Err(error) => (error, Found::default()),
@@ -38,7 +39,7 @@ impl Partition {
         });
     }
 
-    fn find_records(&mut self, read: &Read) -> Answer<Found> {
+    fn find_records(&mut self, read: &Read, ctx: &mut Context<Self>) -> Answer<Found> {
         self.replica
             .check_reader(read.reader, read.current_leader_epoch)?;
         if let Some(diverging_epoch) = self.find_divergence(read)? {
@@ -49,7 +50,12 @@ impl Partition {
         }
         self.replica.check_offset(read.offset)?;
         if let Reader::Follower { broker } = read.reader {
-            self.replica.follower_fetched(broker, read.offset);
+            self.replica.follower_fetches(&FollowerFetch {
+                broker,
+                offset: read.offset,
+                now: self.surroundings.clock.monotonic(),
+            });
+            self.expand_isr(broker, ctx);
             self.settle();
         }
         let bound = self.replica.bound(read.reader);

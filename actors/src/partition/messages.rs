@@ -225,6 +225,8 @@ pub struct DeleteRecords {
 pub struct BecomeLeader {
     /// Epoch of this leadership; an older one is refused.
     pub leader_epoch: i32,
+    /// Version of the partition's state znode, 0 when it is not known: an older one changes no replicas.
+    pub partition_epoch: i32,
     /// In-sync replicas, this one included.
     pub isr: Vec<i32>,
     /// All replicas.

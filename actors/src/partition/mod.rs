@@ -8,10 +8,13 @@ mod append;
 mod cleaning;
 mod flush;
 mod handle;
+mod isr;
 mod leader;
 mod lookups;
 pub mod messages;
 mod replica;
+#[cfg(test)]
+mod replication_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

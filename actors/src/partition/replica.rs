@@ -2,9 +2,11 @@
 //!
 //! Pure: the caller writes and reads the log, and reports here where it ends.
 
+use std::time::Duration;
+
 use troupe_protocol::kafka::errors::ErrorCode;
 
-use super::leader::Leader;
+use super::leader::{FollowerFetch, Leader, Leadership};
 use super::messages::{Acks, Progress, Reader};
 
 /// What a replica does for its partition.
@@ -76,23 +78,18 @@ impl Replica {
 
     /// Leads from now on. An older epoch than the known one is FENCED_LEADER_EPOCH; the same one only changes the
     /// replicas. Returns whether a new leadership began.
-    pub(super) fn become_leader(
-        &mut self,
-        leader_epoch: i32,
-        isr: &[i32],
-        replicas: &[i32],
-    ) -> Result<bool, ErrorCode> {
-        if leader_epoch < self.leader_epoch {
+    pub(super) fn lead(&mut self, order: &Leadership<'_>) -> Result<bool, ErrorCode> {
+        if order.leader_epoch < self.leader_epoch {
             return Err(ErrorCode::FencedLeaderEpoch);
         }
         let begins = match &mut self.role {
-            Role::Leader(leader) if leader_epoch == self.leader_epoch => {
-                leader.set_replicas(self.broker, isr, replicas);
+            Role::Leader(leader) if order.leader_epoch == self.leader_epoch => {
+                leader.obey(order);
                 false
             }
             role => {
-                *role = Role::Leader(Leader::new(self.broker, self.log_end_offset, isr, replicas));
-                self.leader_epoch = leader_epoch;
+                *role = Role::Leader(Leader::new(self.broker, self.log_end_offset, order));
+                self.leader_epoch = order.leader_epoch;
                 true
             }
         };
@@ -147,11 +144,58 @@ impl Replica {
         self.high_watermark = self.high_watermark.max(self.log_start_offset);
     }
 
-    /// Takes a follower's fetch at `fetch_offset` as the word that it has everything below.
-    pub(super) fn follower_fetched(&mut self, broker: i32, fetch_offset: i64) {
+    /// Takes a follower's fetch as the word that it has everything below.
+    pub(super) fn follower_fetches(&mut self, fetch: &FollowerFetch) {
         if let Role::Leader(leader) = &mut self.role {
-            leader.follower_fetched(broker, fetch_offset);
+            leader.follower_fetched(fetch, self.log_end_offset);
             self.advance();
+        }
+    }
+
+    /// Tells whether this replica leads others.
+    pub(super) fn has_followers(&self) -> bool {
+        self.leader().is_ok_and(Leader::has_followers)
+    }
+
+    /// Returns the version of the partition's state that the in-sync set is of, -1 unless this replica leads.
+    pub(super) fn partition_epoch(&self) -> i32 {
+        self.leader().map_or(-1, Leader::partition_epoch)
+    }
+
+    /// Returns the in-sync set with a follower that may join it.
+    pub(super) fn expanded_isr(&self, broker: i32) -> Option<Vec<i32>> {
+        self.leader().ok()?.expanded(broker, self.high_watermark)
+    }
+
+    /// Returns the in-sync set without the followers that lag.
+    pub(super) fn shrunk_isr(&mut self, now: Duration) -> Option<Vec<i32>> {
+        let Role::Leader(leader) = &mut self.role else {
+            return None;
+        };
+        let shrunk = leader.shrunk(now, self.log_end_offset);
+        self.advance();
+        shrunk
+    }
+
+    /// Takes note that a change of the in-sync set is on its way.
+    pub(super) fn isr_changing_to(&mut self, isr: &[i32]) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.changing_to(isr);
+        }
+    }
+
+    /// Takes the in-sync set as it is written down now.
+    pub(super) fn isr_changed(&mut self, partition_epoch: i32, isr: Vec<i32>) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.changed(partition_epoch, isr);
+            self.advance();
+        }
+    }
+
+    /// Takes note that the change of the set of `partition_epoch` is not known to be written.
+    pub(super) fn isr_refused(&mut self, partition_epoch: i32, superseded: bool) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.refused(partition_epoch, superseded);
         }
     }
 
@@ -178,7 +222,8 @@ impl Replica {
         }
     }
 
-    /// Checks that `reader` may read here, believing in `current_leader_epoch`.
+    /// Checks that `reader` may read here, believing in `current_leader_epoch`. A follower that is none of this leader's
+    /// is UNKNOWN_LEADER_EPOCH, without a belief NOT_LEADER_OR_FOLLOWER.
     pub(super) fn check_reader(
         &self,
         reader: Reader,
@@ -187,6 +232,13 @@ impl Replica {
         self.check_epoch(current_leader_epoch)?;
         match reader {
             Reader::Debug => Ok(()),
+            Reader::Follower { broker } if !self.leader()?.is_follower(broker) => {
+                // The orders that make it one are on their way to this replica.
+                Err(match current_leader_epoch {
+                    -1 => ErrorCode::NotLeaderOrFollower,
+                    _ => ErrorCode::UnknownLeaderEpoch,
+                })
+            }
             _ => self.check_leader(),
         }
     }
@@ -279,7 +331,7 @@ impl Replica {
         if leader.in_sync_count() < self.min_in_sync {
             return;
         }
-        if let Some(reached) = leader.replicated_up_to(self.broker, self.log_end_offset) {
+        if let Some(reached) = leader.replicated_up_to(self.log_end_offset) {
             self.high_watermark = self.high_watermark.max(reached.min(self.log_end_offset));
         }
     }
@@ -291,6 +343,34 @@ mod tests {
     use proptest::prelude::*;
 
     const EMPTY: LogBounds = LogBounds { start: 0, end: 0 };
+
+    impl Replica {
+        fn become_leader(
+            &mut self,
+            leader_epoch: i32,
+            isr: &[i32],
+            replicas: &[i32],
+        ) -> Result<bool, ErrorCode> {
+            self.lead(&Leadership {
+                leader_epoch,
+                partition_epoch: 0,
+                isr,
+                replicas,
+                lag_max: Duration::ZERO,
+                now: Duration::ZERO,
+            })
+        }
+
+        /// Takes a fetch by a follower that was not caught up any time lately.
+        fn follower_fetched(&mut self, broker: i32, offset: i64) {
+            self.follower_fetches(&FollowerFetch {
+                broker,
+                offset,
+                now: Duration::ZERO,
+            });
+            self.shrunk_isr(Duration::from_secs(1));
+        }
+    }
 
     fn leading(isr: &[i32]) -> Replica {
         let mut replica = Replica::new(1, EMPTY, 0);

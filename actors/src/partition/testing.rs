@@ -19,11 +19,13 @@ use super::{
 };
 use crate::config::TopicConfig;
 use crate::log::Start;
+use crate::replication::isr::IsrChanges;
 use crate::runtime::Clock;
 use crate::storage::Storage;
 
 pub(crate) const BROKER: i32 = 1;
 pub(crate) const EPOCH: i32 = 3;
+pub(crate) const LAG_MAX: Duration = Duration::from_secs(30);
 
 /// A clock that a test sets, and that panics on demand in the middle of whatever asks it.
 #[derive(Default)]
@@ -72,6 +74,17 @@ pub(crate) fn open(
     config: TopicConfig,
     clean_shutdown: bool,
 ) -> PartitionHandle {
+    open_with(storage, clock, config, clean_shutdown, None)
+}
+
+/// As [`open`], with somebody who writes changes of the in-sync set.
+pub(crate) fn open_with(
+    storage: &Arc<impl Storage + 'static>,
+    clock: &Arc<TestClock>,
+    config: TopicConfig,
+    clean_shutdown: bool,
+    isr_changes: Option<IsrChanges>,
+) -> PartitionHandle {
     let start = Start {
         recovery_point: 0,
         log_start_offset: 0,
@@ -82,6 +95,8 @@ pub(crate) fn open(
         storage: storage.clone(),
         clock: clock.clone(),
         producer_id_expiration_ms: 1_000_000,
+        replica_lag_time_max: LAG_MAX,
+        isr_changes,
     };
     Partition::open(Opening {
         topic_partition: TopicPartition::new("t", 0),
@@ -100,6 +115,7 @@ pub(crate) async fn lead(partition: &PartitionHandle, isr: &[i32]) {
     let (isr, replicas) = (isr.to_vec(), isr.to_vec());
     let build = |reply| BecomeLeader {
         leader_epoch: EPOCH,
+        partition_epoch: 0,
         isr,
         replicas,
         reply,

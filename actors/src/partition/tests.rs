@@ -560,6 +560,7 @@ async fn an_older_leadership_is_refused() {
     let Rig { partition, .. } = rig(TopicConfig::default()).await;
     let build = |reply| BecomeLeader {
         leader_epoch: EPOCH - 1,
+        partition_epoch: 0,
         isr: vec![BROKER],
         replicas: vec![BROKER],
         reply,

@@ -10,6 +10,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::actor::log_config;
+use super::leader::Leadership;
 use super::messages::{
     BecomeLeader, Close, Delete, DeleteRecords, Description, Flush, Maintain, UpdateConfig,
 };
@@ -18,16 +19,22 @@ use crate::log::{Expired, Flush as LogFlush};
 
 impl Partition {
     /// Leads from now on.
-    pub(super) fn become_leader(&mut self, message: BecomeLeader, _: &mut Context<Self>) {
+    pub(super) fn become_leader(&mut self, message: BecomeLeader, ctx: &mut Context<Self>) {
         let answer = self.lead(&message);
         self.settle();
+        self.watch_isr(ctx);
         let _ = message.reply.send(answer);
     }
 
     fn lead(&mut self, message: &BecomeLeader) -> Answer<()> {
-        let begins =
-            self.replica
-                .become_leader(message.leader_epoch, &message.isr, &message.replicas)?;
+        let begins = self.replica.lead(&Leadership {
+            leader_epoch: message.leader_epoch,
+            partition_epoch: message.partition_epoch,
+            isr: &message.isr,
+            replicas: &message.replicas,
+            lag_max: self.surroundings.replica_lag_time_max,
+            now: self.surroundings.clock.monotonic(),
+        })?;
         if begins {
             let transactions = Arc::clone(&self.transactions);
             transactions.reset(self.log()?.producers());
@@ -74,7 +81,7 @@ impl Partition {
         }
     }
 
-    /// Deletes what retention allows and forgets producers that are silent for long. A log that refuses writes still
+    /// Deletes what retention allows, forgets producers that are silent for long and looks for followers that lag. A log that refuses writes still
     /// makes room.
     pub(super) fn maintain(&mut self, _: Maintain, ctx: &mut Context<Self>) {
         let now_ms = self.surroundings.clock.now_ms();
@@ -85,6 +92,7 @@ impl Partition {
                 .expire(now_ms.saturating_sub(expiration_ms));
         }
         self.delete_expired(ctx);
+        self.shrink_isr(ctx);
         self.settle();
     }
 

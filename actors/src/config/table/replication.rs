@@ -76,7 +76,7 @@ pub(super) const REPLICATION: &[ConfigKey] = keys! {
     /// Of Kafka 0.8: how many records a follower may be behind.
     "replica.lag.max.messages" Long = "4000", Check::Any, ReadOnly, Ignored;
     /// After how long without catching up a follower is out of sync.
-    "replica.lag.time.max.ms" Long = "30000", Check::Any, ReadOnly, Ignored;
+    "replica.lag.time.max.ms" Long = "30000", Check::Any, ReadOnly, Used;
     /// The class that chooses the replica a consumer should fetch from.
     "replica.selector.class" String = null, Check::Any, ReadOnly, Ignored;
     /// The receive buffer of sockets for replication.

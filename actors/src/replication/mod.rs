@@ -1,0 +1,5 @@
+//! Replication between brokers: followers fetch from their leaders, leaders have the in-sync sets written down.
+//!
+//! What a replica does with it is decided in [`partition`](crate::partition).
+
+pub mod isr;
