@@ -1,13 +1,14 @@
 //! The controller: the one actor that changes the cluster's state, and publishes what it has become.
 //!
 //! Its words are the znodes: every change is written there first. What it decides is in the pure functions of
-//! [`assignment`], [`election`] and [`topics`].
+//! [`assignment`], [`election`], [`state_machine`] and [`topics`].
 
 pub mod assignment;
 mod cluster;
 pub mod configs;
 pub mod election;
 pub mod membership;
+pub mod state_machine;
 mod stored;
 pub mod topics;
 mod watch_topics;
