@@ -217,6 +217,7 @@ fn damaged_records_of_offsets_are_passed_over() {
     let next_offset = append_damaged(&log);
     server.restart();
     server.wait_until_said("a record of __consumer_offsets is skipped");
+    server.wait_until_said("records of __consumer_offsets could not be read");
     assert_eq!(found(&server, "before"), Some((0, Offset::Offset(7))));
     commit(&server, "after", 9);
 

@@ -129,12 +129,11 @@ impl Coordinator {
             match loaded {
                 Ok(mut loader) => {
                     coordinator.open_transactions = loader.open_transactions();
-                    let skipped = loader.skipped();
                     let groups = {
                         let config = &coordinator.start.config.consumer;
                         loader.finish(config, coordinator.now())
                     };
-                    tracing::debug!(%partition, groups = groups.len(), skipped, "groups are loaded");
+                    tracing::debug!(%partition, groups = groups.len(), "groups are loaded");
                     coordinator.take_up(groups, ctx);
                 }
                 Err(error) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use troupe_protocol::kafka::records::batch::{Batch, batches};
+use troupe_protocol::kafka::records::batch::BatchHeader;
 use troupe_protocol::kafka::records::control::EndTxnMarker;
 use troupe_protocol::kafka::records::record::Record;
 
@@ -23,9 +23,6 @@ use crate::internal_topic::fields::CorruptRecord;
 use crate::internal_topic::{ReplayError, replay};
 use crate::partition::PartitionHandle;
 
-/// What the records of one batch may take when they are decompressed.
-const MAX_BATCH_BYTES: usize = 128 << 20;
-
 /// Takes records in the order of the log; the last one about something counts.
 #[derive(Debug, Default)]
 pub(super) struct Loader {
@@ -34,28 +31,23 @@ pub(super) struct Loader {
     shares: BTreeMap<String, ShareGroup>,
     offsets: BTreeMap<String, Offsets>,
     open: OpenTransactions,
-    skipped: u64,
 }
 
 impl Loader {
-    /// Takes whole batches; returns the offset after the last of them, if there was one.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Option<i64> {
-        let mut next = None;
-        for batch in batches(bytes) {
-            match batch {
-                Ok(batch) => {
-                    next = Some(batch.header().next_offset());
-                    self.take_batch(&batch);
-                }
-                Err(error) => self.skip(next, &error),
-            }
+    /// Takes a record of a batch.
+    pub(super) fn take(
+        &mut self,
+        batch: &BatchHeader,
+        record: &Record,
+    ) -> Result<(), CorruptRecord> {
+        if batch.attributes.is_control() {
+            self.end_transaction(batch.producer_id, record);
+            Ok(())
+        } else if batch.attributes.is_transactional() {
+            self.take_transactional(batch.producer_id, record)
+        } else {
+            self.take_settled(record.key.as_ref(), record.value.as_ref())
         }
-        next
-    }
-
-    /// Returns how many records or batches could not be read.
-    pub(super) fn skipped(&self) -> u64 {
-        self.skipped
     }
 
     /// Takes out what open transactions have committed.
@@ -99,41 +91,19 @@ impl Loader {
         groups
     }
 
-    fn take_batch(&mut self, batch: &Batch<'_>) {
-        let header = *batch.header();
-        let records = batch
-            .check_crc()
-            .and_then(|()| batch.records(MAX_BATCH_BYTES));
-        let records = match records {
-            Ok(records) => records,
-            Err(error) => return self.skip(Some(header.base_offset), &error),
-        };
-        for record in records {
-            match record {
-                Ok(record) if header.attributes.is_control() => {
-                    self.end_transaction(header.producer_id, &record);
-                }
-                Ok(record) if header.attributes.is_transactional() => {
-                    self.take_transactional(header.producer_id, &record);
-                }
-                Ok(record) => self.take_record(&record),
-                Err(error) => self.skip(Some(header.base_offset), &error),
-            }
-        }
-    }
-
     /// Takes a record of a transaction; all but offsets mean nothing.
-    fn take_transactional(&mut self, producer_id: i64, record: &Record) {
-        match offset_of(record) {
-            Ok(Some((group, partition, committed))) => {
-                let group = group.into();
-                self.open.begin(&group, std::iter::once(&partition));
-                self.open
-                    .written(producer_id, &group, [(partition, committed)]);
-            }
-            Ok(None) => {}
-            Err(error) => self.skip(Some(record.offset), &error),
+    fn take_transactional(
+        &mut self,
+        producer_id: i64,
+        record: &Record,
+    ) -> Result<(), CorruptRecord> {
+        if let Some((group, partition, committed)) = offset_of(record)? {
+            let group = group.into();
+            self.open.begin(&group, std::iter::once(&partition));
+            self.open
+                .written(producer_id, &group, [(partition, committed)]);
         }
+        Ok(())
     }
 
     fn end_transaction(&mut self, producer_id: i64, marker: &Record) {
@@ -146,13 +116,8 @@ impl Loader {
         }
     }
 
-    fn take_record(&mut self, record: &Record) {
-        if let Err(error) = self.try_take(record.key.as_ref(), record.value.as_ref()) {
-            self.skip(Some(record.offset), &error);
-        }
-    }
-
-    fn try_take(
+    /// Takes a record of no transaction.
+    fn take_settled(
         &mut self,
         key: Option<&Bytes>,
         value: Option<&Bytes>,
@@ -193,12 +158,12 @@ impl Loader {
                 }
                 self.consumers.entry(group).or_default().replay(record);
             }
-            Key::Other(_) => self.try_take_share(key, value)?,
+            Key::Other(_) => self.take_share(key, value)?,
         }
         Ok(())
     }
 
-    fn try_take_share(
+    fn take_share(
         &mut self,
         key: Option<&Bytes>,
         value: Option<&Bytes>,
@@ -217,11 +182,6 @@ impl Loader {
             (Some(_), _) => self.shares.entry(group).or_default().replay(record),
         }
         Ok(())
-    }
-
-    fn skip(&mut self, offset: Option<i64>, error: &dyn std::error::Error) {
-        self.skipped = self.skipped.saturating_add(1);
-        tracing::warn!(offset, %error, "a record of __consumer_offsets is skipped");
     }
 }
 
@@ -251,7 +211,10 @@ pub(super) async fn load(
     max_bytes: usize,
 ) -> Result<Loader, ReplayError> {
     let mut loader = Loader::default();
-    replay(&partition, max_bytes, |bytes| loader.take(bytes)).await?;
+    replay(&partition, max_bytes, |batch, record| {
+        loader.take(batch, record)
+    })
+    .await?;
     Ok(loader)
 }
 
@@ -262,6 +225,7 @@ mod tests {
     use super::super::records::{group_key, group_value, offset_key, offset_value};
     use super::super::testing::config;
     use super::*;
+    use crate::internal_topic::{Skipped, take_batches};
 
     const NOW: Now = Now {
         wall_ms: 0,
@@ -296,10 +260,17 @@ mod tests {
         )
     }
 
-    fn load(batches: &[Vec<u8>]) -> (Vec<(String, i64)>, u64) {
-        let mut loader = Loader::default();
-        loader.take(&batches.concat());
-        let skipped = loader.skipped();
+    /// Returns how many records were skipped, too.
+    fn loader(log: &[Vec<u8>]) -> (Loader, u64) {
+        let (mut loader, mut skipped) = (Loader::default(), Skipped::default());
+        take_batches(&log.concat(), &mut skipped, |batch, record| {
+            loader.take(batch, record)
+        });
+        (loader, skipped.count())
+    }
+
+    fn load(log: &[Vec<u8>]) -> (Vec<(String, i64)>, u64) {
+        let (loader, skipped) = loader(log);
         let groups = loader.finish(&config().consumer, NOW);
         let offsets = groups.get("g").into_iter().flat_map(|g| g.offsets.iter());
         let offsets = offsets.map(|((topic, _), c)| (topic.to_string(), c.offset));
@@ -362,8 +333,7 @@ mod tests {
             marker(1, b"\0\0\0\x01"),
         ];
         assert_eq!(load(&log), (vec![("committed".to_owned(), 1)], 0));
-        let mut loader = Loader::default();
-        loader.take(&log.concat());
+        let (mut loader, _) = loader(&log);
         let mut open = loader.open_transactions();
         let is_unstable =
             |open: &OpenTransactions, topic: &str| open.is_unstable("g", &(topic.into(), 0));
@@ -383,9 +353,9 @@ mod tests {
             members: Vec::new(),
         };
         let stored = (group_key("g").unwrap(), Some(group_value(&value).unwrap()));
-        let mut loader = Loader::default();
         let bytes = batch(BatchBuilder::new(), &[offset("t", 1), stored]);
-        assert_eq!(loader.take(&bytes), Some(2));
+        let (loader, skipped) = loader(&[bytes]);
+        assert_eq!(skipped, 0);
         let groups = loader.finish(&config().consumer, NOW);
         let entry = groups.get("g").unwrap();
         let Kind::Classic(group) = &entry.kind else {
@@ -400,9 +370,7 @@ mod tests {
     }
 
     fn finish(records: &[(Bytes, Option<Bytes>)]) -> (BTreeMap<Arc<str>, Entry>, u64) {
-        let mut loader = Loader::default();
-        loader.take(&batch(BatchBuilder::new(), records));
-        let skipped = loader.skipped();
+        let (loader, skipped) = loader(&[batch(BatchBuilder::new(), records)]);
         (loader.finish(&config().consumer, NOW), skipped)
     }
 

@@ -10,6 +10,8 @@ mod replay;
 pub(crate) mod writes;
 
 pub(crate) use replay::{ReplayError, replay};
+#[cfg(test)]
+pub(crate) use replay::{Skipped, take_batches};
 
 /// Returns the partition of an internal topic that a key belongs to: by the key's hash as Java makes it.
 pub(crate) fn partition_of(key: &str, partitions: i32) -> i32 {

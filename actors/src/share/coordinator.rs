@@ -19,8 +19,8 @@ use super::ShareKey;
 use super::states::States;
 use super::stored::{Change, Stored};
 use crate::internal_topic::handle::{self, Stop};
-use crate::internal_topic::replay;
 use crate::internal_topic::writes::{KeyValue, Writes};
+use crate::internal_topic::{ReplayError, replay};
 use crate::partition::messages::DeleteRecords;
 use crate::partition::{Answer, PartitionHandle, Reply};
 use crate::runtime::Clock;
@@ -204,15 +204,18 @@ impl ShareCoordinator {
         let load_bytes = self.start.load_bytes;
         let loading = async move {
             let mut states = States::default();
-            let read = replay(&partition, load_bytes, |bytes| states.take(bytes)).await;
-            read.map(|()| states)
+            replay(&partition, load_bytes, |batch, record| {
+                states.take(batch, record)
+            })
+            .await?;
+            Ok::<_, ReplayError>(states)
         };
         ctx.spawn(loading.into_actor(self).map(|loaded, coordinator, ctx| {
             let partition = coordinator.start.partition.topic_partition();
             match loaded {
                 Ok(states) => {
-                    let (count, skipped) = (states.len(), states.skipped());
-                    tracing::debug!(%partition, count, skipped, "share partitions are loaded");
+                    let count = states.len();
+                    tracing::debug!(%partition, count, "share partitions are loaded");
                     coordinator.states = Some(states);
                     coordinator.start.loaded.send_replace(true);
                 }

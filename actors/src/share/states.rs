@@ -5,16 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use troupe_protocol::kafka::records::batch::{Batch, batches};
+use troupe_protocol::kafka::records::batch::BatchHeader;
+use troupe_protocol::kafka::records::record::Record;
 
 use super::ShareKey;
 use super::records::{self, StateRecord};
 use super::stored::{Change, Stored};
 use crate::internal_topic::fields::{CorruptRecord, TooLong};
 use crate::internal_topic::writes::KeyValue;
-
-/// What the records of one batch may take when they are decompressed.
-const MAX_BATCH_BYTES: usize = 128 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
@@ -27,7 +25,6 @@ struct Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct States {
     entries: BTreeMap<ShareKey, Entry>,
-    skipped: u64,
 }
 
 impl States {
@@ -51,11 +48,6 @@ impl States {
     /// Returns how many states there are.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Returns how many records or batches could not be read.
-    pub(crate) fn skipped(&self) -> u64 {
-        self.skipped
     }
 
     /// Sets a state anew, to begin at an offset.
@@ -118,52 +110,18 @@ impl States {
         tombstones.map(|key| (key, None)).collect()
     }
 
-    /// Takes whole batches of the log; returns the offset after the last of them, if there was one.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Option<i64> {
-        let mut next = None;
-        for batch in batches(bytes) {
-            match batch {
-                Ok(batch) => {
-                    next = Some(batch.header().next_offset());
-                    self.take_batch(&batch);
-                }
-                Err(error) => self.skip(next, &error),
-            }
-        }
-        next
-    }
-
-    fn take_batch(&mut self, batch: &Batch<'_>) {
-        let header = *batch.header();
-        if header.attributes.is_control() {
-            return;
-        }
-        let records = batch
-            .check_crc()
-            .and_then(|()| batch.records(MAX_BATCH_BYTES));
-        let records = match records {
-            Ok(records) => records,
-            Err(error) => return self.skip(Some(header.base_offset), &error),
-        };
-        for record in records {
-            match record {
-                Ok(record) => {
-                    let taken = self.take_record(record.key.as_deref(), record.value.as_deref());
-                    if let Err(error) = taken {
-                        self.skip(Some(record.offset), &error);
-                    }
-                }
-                Err(error) => self.skip(Some(header.base_offset), &error),
-            }
-        }
-    }
-
-    fn take_record(
+    /// Takes a record of a batch of the log.
+    pub(crate) fn take(
         &mut self,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
+        batch: &BatchHeader,
+        record: &Record,
     ) -> Result<(), CorruptRecord> {
-        let Some((key, record)) = records::decode(key.unwrap_or_default(), value)? else {
+        if batch.attributes.is_control() {
+            return Ok(());
+        }
+        let key = record.key.as_deref().unwrap_or_default();
+        let value = record.value.as_deref();
+        let Some((key, record)) = records::decode(key, value)? else {
             return Ok(());
         };
         match record {
@@ -182,11 +140,6 @@ impl States {
         }
         Ok(())
     }
-
-    fn skip(&mut self, offset: Option<i64>, error: &dyn std::error::Error) {
-        self.skipped = self.skipped.saturating_add(1);
-        tracing::warn!(offset, %error, "a record of __share_group_state is skipped");
-    }
 }
 
 impl Entry {
@@ -202,12 +155,11 @@ impl Entry {
 mod tests {
     use bytes::Bytes;
     use troupe_protocol::kafka::records::builder::BatchBuilder;
-    use troupe_protocol::kafka::records::record::Record;
-
     use uuid::Uuid;
 
     use super::super::stored::{Delivered, StoredState};
     use super::*;
+    use crate::internal_topic::{Skipped, take_batches};
 
     fn key(partition: i32) -> ShareKey {
         ShareKey {
@@ -230,6 +182,13 @@ mod tests {
     }
 
     fn replay(log: &[KeyValue]) -> States {
+        let (states, skipped) = replay_and_count(log);
+        assert_eq!(skipped, 0);
+        states
+    }
+
+    /// Returns how many records were skipped, too.
+    fn replay_and_count(log: &[KeyValue]) -> (States, u64) {
         let records: Vec<Record> = (0..)
             .zip(log)
             .map(|(offset, (key, value))| Record {
@@ -240,10 +199,13 @@ mod tests {
                 headers: Vec::new(),
             })
             .collect();
-        let mut states = States::default();
+        let (mut states, mut skipped) = (States::default(), Skipped::default());
         let batch = BatchBuilder::new().build_from(&records).unwrap();
-        assert_eq!(states.take(&batch), Some(log.len() as i64));
-        states
+        let next = take_batches(&batch, &mut skipped, |batch, record| {
+            states.take(batch, record)
+        });
+        assert_eq!(next, Some(log.len() as i64));
+        (states, skipped.count())
     }
 
     #[test]
@@ -294,7 +256,7 @@ mod tests {
         let good = states.initialize(&key(0), 1, 5, 0).unwrap();
         let nonsense = (Bytes::from_static(b"\0\0\0"), Some(Bytes::new()));
         let unknown = (Bytes::from_static(b"\0\x09"), Some(Bytes::new()));
-        let replayed = replay(&[nonsense, unknown, good]);
-        assert_eq!((replayed.len(), replayed.skipped()), (1, 1));
+        let (replayed, skipped) = replay_and_count(&[nonsense, unknown, good]);
+        assert_eq!((replayed.len(), skipped), (1, 1));
     }
 }

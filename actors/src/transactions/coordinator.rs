@@ -116,16 +116,18 @@ impl Coordinator {
         let max_bytes = self.start.schedule.load_bytes;
         let loading = async move {
             let mut loader = Loader::default();
-            replay(&partition, max_bytes, |bytes| loader.take(bytes)).await?;
+            replay(&partition, max_bytes, |batch, record| {
+                loader.take(batch, record)
+            })
+            .await?;
             Ok::<_, ReplayError>(loader)
         };
         ctx.spawn(loading.into_actor(self).map(|loaded, coordinator, ctx| {
             let partition = coordinator.start.partition.topic_partition();
             match loaded {
                 Ok(loader) => {
-                    let skipped = loader.skipped();
                     let ids = loader.finish();
-                    tracing::debug!(%partition, ids = ids.len(), skipped, "transactions are loaded");
+                    tracing::debug!(%partition, ids = ids.len(), "transactions are loaded");
                     coordinator.take_up(ids, ctx);
                 }
                 Err(error) => {

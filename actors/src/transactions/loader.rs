@@ -3,68 +3,29 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use troupe_protocol::kafka::records::batch::{Batch, BatchError, batches};
+use troupe_protocol::kafka::records::batch::BatchHeader;
 use troupe_protocol::kafka::records::record::Record;
 
 use super::records::{decode_key, decode_value};
 use super::transaction::{Transaction, Value};
 use crate::internal_topic::fields::CorruptRecord;
 
-/// What the records of one batch may take when they are decompressed.
-const MAX_BATCH_BYTES: usize = 128 << 20;
-
 /// Takes records in the order of the log; the last one of an id counts.
 #[derive(Debug, Default)]
 pub(super) struct Loader {
     ids: BTreeMap<String, Value>,
-    skipped: u64,
 }
 
 impl Loader {
-    /// Takes whole batches; returns the offset after the last of them, if there was one.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Option<i64> {
-        let mut next = None;
-        for batch in batches(bytes) {
-            match batch {
-                Ok(batch) => {
-                    next = Some(batch.header().next_offset());
-                    if let Err(error) = self.take_batch(&batch) {
-                        self.skip(Some(batch.header().base_offset), &error);
-                    }
-                }
-                Err(error) => self.skip(next, &error),
-            }
-        }
-        next
-    }
-
-    /// Returns how many records or batches could not be read.
-    pub(super) fn skipped(&self) -> u64 {
-        self.skipped
-    }
-
-    /// Returns the transactional ids as they were.
-    pub(super) fn finish(self) -> BTreeMap<Arc<str>, Transaction> {
-        let ids = self.ids.into_iter();
-        ids.map(|(id, value)| (id.into(), Transaction::restored(value)))
-            .collect()
-    }
-
-    fn take_batch(&mut self, batch: &Batch<'_>) -> Result<(), BatchError> {
-        batch.check_crc()?;
-        if batch.header().attributes.is_control() {
+    /// Takes a record of a batch.
+    pub(super) fn take(
+        &mut self,
+        batch: &BatchHeader,
+        record: &Record,
+    ) -> Result<(), CorruptRecord> {
+        if batch.attributes.is_control() {
             return Ok(());
         }
-        for record in batch.records(MAX_BATCH_BYTES)? {
-            let record = record?;
-            if let Err(error) = self.take_record(&record) {
-                self.skip(Some(record.offset), &error);
-            }
-        }
-        Ok(())
-    }
-
-    fn take_record(&mut self, record: &Record) -> Result<(), CorruptRecord> {
         let key = record.key.as_ref().ok_or(CorruptRecord::Truncated)?;
         let Some(id) = decode_key(key)? else {
             return Ok(());
@@ -76,9 +37,11 @@ impl Loader {
         Ok(())
     }
 
-    fn skip(&mut self, offset: Option<i64>, error: &dyn std::error::Error) {
-        self.skipped = self.skipped.saturating_add(1);
-        tracing::warn!(offset, %error, "a record of __transaction_state is skipped");
+    /// Returns the transactional ids as they were.
+    pub(super) fn finish(self) -> BTreeMap<Arc<str>, Transaction> {
+        let ids = self.ids.into_iter();
+        ids.map(|(id, value)| (id.into(), Transaction::restored(value)))
+            .collect()
     }
 }
 
@@ -89,6 +52,7 @@ mod tests {
 
     use super::super::records::{key, value};
     use super::*;
+    use crate::internal_topic::{Skipped, take_batches};
 
     fn stored(id: &str, producer_id: i64) -> (Bytes, Option<Bytes>) {
         let transaction = Transaction::new(producer_id, 0);
@@ -110,15 +74,16 @@ mod tests {
     }
 
     fn load(log: &[Vec<u8>]) -> (Vec<(String, i64)>, u64) {
-        let mut loader = Loader::default();
-        loader.take(&log.concat());
-        let skipped = loader.skipped();
+        let (mut loader, mut skipped) = (Loader::default(), Skipped::default());
+        take_batches(&log.concat(), &mut skipped, |batch, record| {
+            loader.take(batch, record)
+        });
         let ids = loader.finish();
         let ids = ids.iter().map(|(id, transaction)| {
             let producer = transaction.value().producer;
             (id.to_string(), producer.id)
         });
-        (ids.collect(), skipped)
+        (ids.collect(), skipped.count())
     }
 
     #[test]
