@@ -1,5 +1,7 @@
-//! Hints to the current leader in Produce and Fetch answers (KIP-951).
+//! Hints to the current leader in the answers of Produce and Fetch, ShareFetch and ShareAcknowledge (KIP-951).
 
+use super::StrBytes;
+use super::messages::{BrokerId, share_acknowledge_response, share_fetch_response};
 use super::wire::Writer;
 
 /// The leader of a partition as its broker knows it.
@@ -45,3 +47,29 @@ impl NodeEndpoint {
         }
     }
 }
+
+/// Makes hints those of a message that the schema crate encodes: it has types of its own for each.
+macro_rules! hints_of {
+    ($response:ident) => {
+        impl From<LeaderIdAndEpoch> for $response::LeaderIdAndEpoch {
+            fn from(leader: LeaderIdAndEpoch) -> Self {
+                Self::default()
+                    .with_leader_id(leader.leader_id)
+                    .with_leader_epoch(leader.leader_epoch)
+            }
+        }
+
+        impl From<NodeEndpoint> for $response::NodeEndpoint {
+            fn from(endpoint: NodeEndpoint) -> Self {
+                Self::default()
+                    .with_node_id(BrokerId(endpoint.node_id))
+                    .with_host(StrBytes::from_string(endpoint.host))
+                    .with_port(endpoint.port)
+                    .with_rack(endpoint.rack.map(StrBytes::from_string))
+            }
+        }
+    };
+}
+
+hints_of!(share_fetch_response);
+hints_of!(share_acknowledge_response);

@@ -4,18 +4,15 @@ use std::collections::BTreeMap;
 
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::messages::share_acknowledge_response::{
-    LeaderIdAndEpoch, NodeEndpoint, PartitionData, ShareAcknowledgeTopicResponse,
+    PartitionData, ShareAcknowledgeTopicResponse,
 };
-use troupe_protocol::kafka::messages::{
-    BrokerId, ShareAcknowledgeRequest, ShareAcknowledgeResponse,
-};
+use troupe_protocol::kafka::messages::{ShareAcknowledgeRequest, ShareAcknowledgeResponse};
 use uuid::Uuid;
 
 use super::{
-    Acknowledgements, acknowledge, leader_hint, read_acknowledgements, release, session_key,
+    Acknowledgements, LeaderHints, acknowledge, read_acknowledgements, release, session_key,
 };
 use crate::gateway::handlers::common::text;
-use crate::gateway::handlers::leaders;
 use crate::gateway::request::RequestContext;
 use crate::partition::Answer;
 use crate::share::sessions::{FINAL_EPOCH, INITIAL_EPOCH, TopicIdPartition};
@@ -76,9 +73,8 @@ fn respond(
     cx: &RequestContext,
     outcomes: BTreeMap<TopicIdPartition, ErrorCode>,
 ) -> ShareAcknowledgeResponse {
-    let image = cx.broker.image();
     let mut topics: BTreeMap<Uuid, Vec<PartitionData>> = BTreeMap::new();
-    let mut hints = Vec::new();
+    let mut hints = LeaderHints::new(cx);
     for (at, error) in outcomes {
         let mut answer = PartitionData::default()
             .with_partition_index(at.1)
@@ -86,11 +82,8 @@ fn respond(
         if error.is_error() {
             answer.error_message = Some(text(error.message()));
         }
-        if let Some(hint) = leader_hint(&image, at, error) {
-            answer.current_leader = LeaderIdAndEpoch::default()
-                .with_leader_id(hint.leader_id)
-                .with_leader_epoch(hint.leader_epoch);
-            hints.push(hint);
+        if let Some(leader) = hints.leader(at, error) {
+            answer.current_leader = leader;
         }
         topics.entry(at.0).or_default().push(answer);
     }
@@ -99,15 +92,7 @@ fn respond(
             .with_topic_id(topic_id)
             .with_partitions(partitions)
     });
-    let endpoints = leaders::endpoints(cx, &image, hints.into_iter());
-    let endpoints = endpoints.into_iter().map(|endpoint| {
-        NodeEndpoint::default()
-            .with_node_id(BrokerId(endpoint.node_id))
-            .with_host(text(&endpoint.host))
-            .with_port(endpoint.port)
-            .with_rack(endpoint.rack.as_deref().map(text))
-    });
     ShareAcknowledgeResponse::default()
         .with_responses(responses.collect())
-        .with_node_endpoints(endpoints.collect())
+        .with_node_endpoints(hints.endpoints())
 }

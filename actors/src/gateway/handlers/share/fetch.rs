@@ -13,18 +13,17 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::messages::share_fetch_response::{
-    AcquiredRecords, LeaderIdAndEpoch, NodeEndpoint, PartitionData, ShareFetchableTopicResponse,
+    AcquiredRecords, PartitionData, ShareFetchableTopicResponse,
 };
-use troupe_protocol::kafka::messages::{BrokerId, ShareFetchRequest, ShareFetchResponse};
+use troupe_protocol::kafka::messages::{ShareFetchRequest, ShareFetchResponse};
 use uuid::Uuid;
 
 use super::{
-    Acknowledgements, acknowledge, leader_hint, read_acknowledgements, release, session_key,
+    Acknowledgements, LeaderHints, acknowledge, read_acknowledgements, release, session_key,
     share_key,
 };
 use crate::gateway::handlers::common::text;
 use crate::gateway::handlers::find_coordinator::ensure_share_topic;
-use crate::gateway::handlers::leaders;
 use crate::gateway::request::RequestContext;
 use crate::partition::Answer;
 use crate::partition::messages::Reader;
@@ -234,9 +233,8 @@ impl Fetch<'_> {
 }
 
 fn respond(cx: &RequestContext, answers: Answers, limits: &Limits) -> ShareFetchResponse {
-    let image = cx.broker.image();
     let mut topics: BTreeMap<Uuid, Vec<PartitionData>> = BTreeMap::new();
-    let mut hints = Vec::new();
+    let mut hints = LeaderHints::new(cx);
     for (at, said) in answers {
         let errors = [
             said.acknowledged,
@@ -246,11 +244,8 @@ fn respond(cx: &RequestContext, answers: Answers, limits: &Limits) -> ShareFetch
         ];
         let mut answer = partition_data(at.1, said);
         for error in errors.into_iter().flatten() {
-            if let Some(hint) = leader_hint(&image, at, error) {
-                answer.current_leader = LeaderIdAndEpoch::default()
-                    .with_leader_id(hint.leader_id)
-                    .with_leader_epoch(hint.leader_epoch);
-                hints.push(hint);
+            if let Some(leader) = hints.leader(at, error) {
+                answer.current_leader = leader;
             }
         }
         topics.entry(at.0).or_default().push(answer);
@@ -260,20 +255,12 @@ fn respond(cx: &RequestContext, answers: Answers, limits: &Limits) -> ShareFetch
             .with_topic_id(topic_id)
             .with_partitions(partitions)
     });
-    let endpoints = leaders::endpoints(cx, &image, hints.into_iter());
-    let endpoints = endpoints.into_iter().map(|endpoint| {
-        NodeEndpoint::default()
-            .with_node_id(BrokerId(endpoint.node_id))
-            .with_host(text(&endpoint.host))
-            .with_port(endpoint.port)
-            .with_rack(endpoint.rack.as_deref().map(text))
-    });
     ShareFetchResponse::default()
         .with_acquisition_lock_timeout_ms(
             i32::try_from(limits.lock_duration_ms).unwrap_or(i32::MAX),
         )
         .with_responses(responses.collect())
-        .with_node_endpoints(endpoints.collect())
+        .with_node_endpoints(hints.endpoints())
 }
 
 fn partition_data(index: i32, said: Said) -> PartitionData {

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use troupe_protocol::kafka::StrBytes;
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::messages::GroupId;
-use troupe_protocol::kafka::produce::LeaderIdAndEpoch;
+use troupe_protocol::kafka::produce::{LeaderIdAndEpoch, NodeEndpoint};
 
 use super::leaders;
 use crate::gateway::request::RequestContext;
@@ -118,15 +118,40 @@ async fn release(cx: &RequestContext, session: &SessionKey, partitions: Vec<Topi
     }
 }
 
-/// Names who leads a partition, for a client that asked the wrong broker.
-fn leader_hint(
-    image: &MetadataImage,
-    (topic_id, partition): TopicIdPartition,
-    error: ErrorCode,
-) -> Option<LeaderIdAndEpoch> {
-    if error != ErrorCode::NotLeaderOrFollower {
-        return None;
+/// Tells clients that asked the wrong broker where to go, while an answer is made.
+struct LeaderHints<'a> {
+    cx: &'a RequestContext,
+    image: Arc<MetadataImage>,
+    leaders: Vec<LeaderIdAndEpoch>,
+}
+
+impl<'a> LeaderHints<'a> {
+    fn new(cx: &'a RequestContext) -> Self {
+        Self {
+            cx,
+            image: cx.broker.image(),
+            leaders: Vec::new(),
+        }
     }
-    let partition = image.topic_by_id(topic_id)?.partition(partition)?;
-    Some(leaders::current_leader(partition))
+
+    /// Names who leads a partition, when it was answered that somebody else does.
+    fn leader<L: From<LeaderIdAndEpoch>>(
+        &mut self,
+        (topic_id, partition): TopicIdPartition,
+        error: ErrorCode,
+    ) -> Option<L> {
+        if error != ErrorCode::NotLeaderOrFollower {
+            return None;
+        }
+        let partition = self.image.topic_by_id(topic_id)?.partition(partition)?;
+        let leader = leaders::current_leader(partition);
+        self.leaders.push(leader);
+        Some(leader.into())
+    }
+
+    /// Tells where those that were named are reached.
+    fn endpoints<E: From<NodeEndpoint>>(self) -> Vec<E> {
+        let endpoints = leaders::endpoints(self.cx, &self.image, self.leaders.into_iter());
+        endpoints.into_iter().map(E::from).collect()
+    }
 }
