@@ -398,6 +398,32 @@ async fn a_configuration_that_a_tool_of_2015_changes_counts() {
 }
 
 #[actix_rt::test]
+async fn coordinators_of_several_keys_are_found_in_their_order() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = start(dir.path()).await;
+    let key = |key: &'static str| StrBytes::from_static_str(key);
+    for (key_type, keys, codes) in [
+        (0, ["a", "b", "a"], [0, 0, 0]),
+        (1, ["a", "b", "c"], [0, 0, 0]),
+        (
+            2,
+            ["no key", "g:AAAAAAAAAAAAAAAAAAAABw:0", "g:0"],
+            [42, 0, 42],
+        ),
+        (3, ["a", "b", "c"], [42, 42, 42]),
+    ] {
+        let request = FindCoordinatorRequest::default()
+            .with_key_type(key_type)
+            .with_coordinator_keys(keys.map(key).to_vec());
+        let found = call(&broker, 6, request).await.coordinators;
+        let told = found.iter().map(|one| (&*one.key, one.error_code));
+        let expected = keys.into_iter().zip(codes);
+        assert!(told.eq(expected), "type {key_type}: {found:?}");
+    }
+    broker.stop().await;
+}
+
+#[actix_rt::test]
 async fn offsets_of_version_0_are_znodes_and_others_are_not() {
     let dir = tempfile::tempdir().expect("a directory");
     let broker = start(dir.path()).await;

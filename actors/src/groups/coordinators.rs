@@ -16,14 +16,11 @@ use super::coordinator::{Coordinator, Start};
 use super::group::GroupConfig;
 use super::requests::{CoordinatorHandle, Request};
 use crate::config::BrokerConfig;
-use crate::internal_topic::led::{Led, Running};
+use crate::internal_topic::led::{Led, Running, all_ready};
 use crate::internal_topic::partition_of;
 use crate::metadata::{BrokerId, MetadataImage};
 use crate::partition::{Answer, PartitionHandle};
 use crate::runtime::Runtime;
-
-/// How long a client that looks for its coordinator waits until that has loaded its groups.
-const LOAD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Finds the coordinator of a group. Cheap to clone.
 #[derive(Clone)]
@@ -102,25 +99,9 @@ impl GroupCoordinators {
             .collect()
     }
 
-    /// Waits until the coordinator of a partition that this broker leads has loaded its groups, but not for ever: one
-    /// that still loads says so itself.
-    pub(crate) async fn loaded(&self, partition: i32) {
-        // Whether it is there now or not, the client goes on.
-        let _ = tokio::time::timeout(LOAD_PATIENCE, self.wait_until_loaded(partition)).await;
-    }
-
-    async fn wait_until_loaded(&self, partition: i32) {
-        let mut running = self.running.clone();
-        let Ok(found) = running
-            .wait_for(|running| running.contains_key(&partition))
-            .await
-            .map(|running| running.get(&partition).cloned())
-        else {
-            return;
-        };
-        if let Some((_, coordinator)) = found {
-            coordinator.loaded().await;
-        }
+    /// Waits until the coordinators of partitions that this broker leads have loaded their groups, as [`all_ready`] does.
+    pub(crate) async fn loaded(&self, partitions: &BTreeSet<i32>) {
+        all_ready(&self.running, partitions).await;
     }
 
     /// Ends all coordinators; who waits for one is told NOT_COORDINATOR.

@@ -97,4 +97,8 @@ where
         let mut loaded = self.loaded.clone();
         while loaded.changed().await.is_ok() {}
     }
+
+    async fn ready(&self) {
+        self.loaded().await;
+    }
 }

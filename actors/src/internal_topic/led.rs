@@ -1,6 +1,6 @@
 //! Keeps one coordinator running beside each partition of an internal topic that this broker leads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use crate::partition::PartitionHandle;
 
 /// How long to wait before one that has panicked starts again: it may well panic again.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
+/// How long a client that looks for its coordinators waits until they have loaded.
+const LOAD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reaches something that runs beside a partition.
 pub(crate) trait Companion: Clone {
@@ -21,6 +23,9 @@ pub(crate) trait Companion: Clone {
 
     /// Waits until it has ended: by [`stop`](Self::stop), or by a panic.
     fn ended(&self) -> impl Future<Output = ()>;
+
+    /// Waits until it has loaded, or has ended.
+    fn ready(&self) -> impl Future<Output = ()>;
 }
 
 /// What runs now, by partition.
@@ -31,6 +36,27 @@ pub(crate) type Running<H> = BTreeMap<i32, (PartitionEpoch, H)>;
 pub(crate) struct PartitionEpoch {
     topic_id: uuid::Uuid,
     leader_epoch: i32,
+}
+
+/// Waits until the coordinators of partitions that this broker leads have loaded, but not for ever, however many they
+/// are: one that still loads says so itself.
+pub(crate) async fn all_ready<H: Companion>(
+    running: &watch::Receiver<Arc<Running<H>>>,
+    partitions: &BTreeSet<i32>,
+) {
+    let mut running = running.clone();
+    let loaded = async {
+        for partition in partitions {
+            let found = running.wait_for(|running| running.contains_key(partition));
+            let found = found.await.map(|running| running.get(partition).cloned());
+            let Ok(Some((_, companion))) = found else {
+                return;
+            };
+            companion.ready().await;
+        }
+    };
+    // Whether they are there now or not, the client goes on.
+    let _ = tokio::time::timeout(LOAD_PATIENCE, loaded).await;
 }
 
 /// Starts and stops coordinators as the metadata says.
@@ -143,6 +169,7 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
+    use tokio::time::Instant;
     use tokio_util::sync::CancellationToken;
     use uuid::Uuid;
 
@@ -168,6 +195,24 @@ mod tests {
 
         async fn ended(&self) {
             self.alive.cancelled().await;
+        }
+
+        async fn ready(&self) {}
+    }
+
+    /// Loads until it is told that it has.
+    #[derive(Clone)]
+    struct Loading(CancellationToken);
+
+    impl Companion for Loading {
+        async fn stop(&self) {}
+
+        async fn ended(&self) {
+            std::future::pending().await
+        }
+
+        async fn ready(&self) {
+            self.0.cancelled().await;
         }
     }
 
@@ -236,5 +281,27 @@ mod tests {
         led.one_panicked().await;
         led.follow(&image, start).await;
         assert!(first.is_cancelled() && !alive().is_cancelled());
+    }
+
+    #[actix_rt::test]
+    async fn whoever_asks_for_many_that_load_waits_once() {
+        tokio::time::pause();
+        let loaded = CancellationToken::new();
+        let epoch = PartitionEpoch {
+            topic_id: Uuid::from_u128(7),
+            leader_epoch: 1,
+        };
+        let one = || (epoch.clone(), Loading(loaded.clone()));
+        let running: Running<Loading> = (0..3).map(|partition| (partition, one())).collect();
+        let (_running, receiver) = watch::channel(Arc::new(running));
+        // The last one does not even run.
+        let partitions = BTreeSet::from([0, 1, 2, 3]);
+        let asked = Instant::now();
+        all_ready(&receiver, &partitions).await;
+        assert!((LOAD_PATIENCE..LOAD_PATIENCE * 2).contains(&asked.elapsed()));
+        loaded.cancel();
+        let running = BTreeSet::from([0, 1, 2]);
+        let waited = all_ready(&receiver, &running).now_or_never();
+        assert!(waited.is_some());
     }
 }

@@ -15,14 +15,11 @@ use super::transaction::{End, Init, Producer, Value};
 use super::{TRANSACTION_TOPIC, TRANSACTION_VERSION};
 use crate::broker::ProducerIds;
 use crate::config::BrokerConfig;
-use crate::internal_topic::led::{Led, Running};
+use crate::internal_topic::led::{Led, Running, all_ready};
 use crate::internal_topic::partition_of;
 use crate::metadata::MetadataImage;
 use crate::partition::{Answer, PartitionHandle, TopicPartition};
 use crate::runtime::Runtime;
-
-/// How long a client that looks for its coordinator waits until that has loaded.
-const LOAD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a broker waits for a transaction to be completed before the next one of its producer begins.
 #[derive(Debug, Clone, Copy)]
@@ -97,21 +94,9 @@ impl TransactionCoordinators {
             .ok_or(ErrorCode::NotCoordinator)
     }
 
-    /// Waits until the coordinator of a partition that this broker leads has loaded, but not for ever: one that still
-    /// loads says so itself.
-    pub(crate) async fn loaded(&self, partition: i32) {
-        let mut running = self.running.clone();
-        let loaded = async {
-            let found = running
-                .wait_for(|running| running.contains_key(&partition))
-                .await
-                .map(|running| running.get(&partition).cloned());
-            if let Ok(Some((_, coordinator))) = found {
-                coordinator.loaded().await;
-            }
-        };
-        // Whether it is there now or not, the client goes on.
-        let _ = tokio::time::timeout(LOAD_PATIENCE, loaded).await;
+    /// Waits until the coordinators of partitions that this broker leads have loaded, as [`all_ready`] does.
+    pub(crate) async fn loaded(&self, partitions: &BTreeSet<i32>) {
+        all_ready(&self.running, partitions).await;
     }
 
     /// Gives a transactional id its producer.

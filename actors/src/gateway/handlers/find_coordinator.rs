@@ -1,7 +1,7 @@
 //! FindCoordinator: which broker a group, a transactional id or the state of a share partition lives on.
 //!
 //! The first one to ask has `__consumer_offsets`, `__transaction_state` or `__share_group_state` created, and is answered
-//! when it can be used.
+//! when it can be used. For coordinators that still load, a request waits once, however many keys it has.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +16,7 @@ use crate::controller::topics::{AdminError, NewTopic};
 use crate::gateway::request::RequestContext;
 use crate::groups::OFFSETS_TOPIC;
 use crate::internal_topic::partition_of;
+use crate::metadata::{MetadataImage, PartitionImage};
 use crate::share::STATE_TOPIC;
 use crate::transactions::TRANSACTION_TOPIC;
 use crate::uuid_text::decode_id;
@@ -34,14 +35,30 @@ pub(crate) async fn handle(
     cx: RequestContext,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    if cx.version >= FIRST_WITH_LIST {
-        let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
-        for key in &request.coordinator_keys {
-            coordinators.push(find(&cx, request.key_type, key).await);
-        }
+    let lists = cx.version >= FIRST_WITH_LIST;
+    let keys = match lists {
+        true => &request.coordinator_keys[..],
+        false => std::slice::from_ref(&request.key),
+    };
+    let sought = Sought::of(request.key_type, cx.version);
+    let ready = match &sought {
+        Some(sought) => sought.get_ready(&cx, keys).await,
+        None => Ok(()),
+    };
+    let image = cx.broker.image();
+    let find = |key: &StrBytes| {
+        let sought = sought.as_ref().filter(|sought| (sought.takes)(key));
+        let found = match sought {
+            Some(sought) => ready.clone().and_then(|()| sought.leader(&cx, &image, key)),
+            None => Err(ErrorCode::InvalidRequest.into()),
+        };
+        coordinator(key, found)
+    };
+    if lists {
+        let coordinators = keys.iter().map(find).collect();
         return FindCoordinatorResponse::default().with_coordinators(coordinators);
     }
-    let found = find(&cx, request.key_type, &request.key).await;
+    let found = find(&request.key);
     FindCoordinatorResponse::default()
         .with_error_code(found.error_code)
         .with_error_message(found.error_message)
@@ -50,15 +67,10 @@ pub(crate) async fn handle(
         .with_port(found.port)
 }
 
-async fn find(cx: &RequestContext, key_type: i8, key: &StrBytes) -> Coordinator {
-    let found = match key_type {
-        GROUP => find_leader(cx, OFFSETS_TOPIC, offsets_topic, key).await,
-        TRANSACTION => find_leader(cx, TRANSACTION_TOPIC, transaction_topic, key).await,
-        SHARE if cx.version >= FIRST_WITH_SHARE && is_share_key(key) => {
-            find_leader(cx, STATE_TOPIC, share_topic, key).await
-        }
-        _ => Err(ErrorCode::InvalidRequest.into()),
-    };
+/// Where a broker is reached: its id, host and port.
+type Address = (i32, StrBytes, i32);
+
+fn coordinator(key: &StrBytes, found: Result<Address, AdminError>) -> Coordinator {
     let answer = Coordinator::default().with_key(text(key));
     match found {
         Ok((node_id, host, port)) => answer
@@ -74,6 +86,84 @@ async fn find(cx: &RequestContext, key_type: i8, key: &StrBytes) -> Coordinator 
     }
 }
 
+/// What the keys of a request are kept in.
+struct Sought {
+    /// The internal topic.
+    topic: &'static str,
+    describe: fn(&BrokerConfig, i32) -> NewTopic,
+    /// Tells whether a key can be one.
+    takes: fn(&str) -> bool,
+}
+
+impl Sought {
+    fn of(key_type: i8, version: i16) -> Option<Self> {
+        let (topic, describe): (_, fn(&BrokerConfig, i32) -> NewTopic) = match key_type {
+            GROUP => (OFFSETS_TOPIC, offsets_topic),
+            TRANSACTION => (TRANSACTION_TOPIC, transaction_topic),
+            SHARE if version >= FIRST_WITH_SHARE => (STATE_TOPIC, share_topic),
+            _ => return None,
+        };
+        let takes = if key_type == SHARE {
+            is_share_key
+        } else {
+            |_: &str| true
+        };
+        Some(Self {
+            topic,
+            describe,
+            takes,
+        })
+    }
+
+    /// Creates the topic when it is missing, and waits until the coordinators of all keys have loaded, if they are here.
+    async fn get_ready(&self, cx: &RequestContext, keys: &[StrBytes]) -> Result<(), AdminError> {
+        if !keys.iter().any(|key| (self.takes)(key)) {
+            return Ok(());
+        }
+        ensure_topic(cx, self.topic, self.describe).await?;
+        let image = cx.broker.image();
+        let found = keys.iter().filter_map(|key| self.partition(&image, key));
+        let here = found
+            .filter(|(_, found)| found.leader == cx.broker.broker_id && found.local.is_some())
+            .map(|(number, _)| number)
+            .collect();
+        match self.topic {
+            OFFSETS_TOPIC => cx.broker.groups.loaded(&here).await,
+            TRANSACTION_TOPIC => cx.broker.transactions.loaded(&here).await,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Returns the partition of the topic that a key belongs to.
+    fn partition<'a>(
+        &self,
+        image: &'a MetadataImage,
+        key: &str,
+    ) -> Option<(i32, &'a PartitionImage)> {
+        let topic = image.topic(self.topic)?;
+        let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        let number = partition_of(key, count);
+        Some((number, topic.partition(number)?))
+    }
+
+    /// Finds the leader of the partition that a key belongs to.
+    fn leader(
+        &self,
+        cx: &RequestContext,
+        image: &MetadataImage,
+        key: &str,
+    ) -> Result<Address, AdminError> {
+        let partition = self.partition(image, key);
+        let leader = partition.and_then(|(_, partition)| {
+            reachable_brokers(cx, image).find(|(broker, ..)| broker.id == partition.leader)
+        });
+        leader
+            .map(|(broker, host, port)| (broker.id, host, port))
+            .ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
+    }
+}
+
 /// Tells whether a key is group, topic id and partition, separated by colons.
 fn is_share_key(key: &str) -> bool {
     let mut parts = key.rsplitn(3, ':');
@@ -81,33 +171,6 @@ fn is_share_key(key: &str) -> bool {
     let topic_id = parts.next().and_then(decode_id);
     let group = parts.next().filter(|group| !group.is_empty());
     partition.is_some() && topic_id.is_some() && group.is_some()
-}
-
-/// Finds the leader of the partition of an internal topic that a key belongs to, and waits until it has loaded.
-async fn find_leader(
-    cx: &RequestContext,
-    topic: &str,
-    describe: fn(&BrokerConfig, i32) -> NewTopic,
-    key: &str,
-) -> Result<(i32, StrBytes, i32), AdminError> {
-    ensure_topic(cx, topic, describe).await?;
-    let image = cx.broker.image();
-    let unavailable = || AdminError::from(ErrorCode::CoordinatorNotAvailable);
-    let found = image.topic(topic).ok_or_else(unavailable)?;
-    let count = i32::try_from(found.partitions.len()).unwrap_or(i32::MAX);
-    let number = partition_of(key, count);
-    let partition = found.partition(number).ok_or_else(unavailable)?;
-    if partition.leader == cx.broker.broker_id && partition.local.is_some() {
-        match topic {
-            OFFSETS_TOPIC => cx.broker.groups.loaded(number).await,
-            STATE_TOPIC => {}
-            _ => cx.broker.transactions.loaded(number).await,
-        }
-    }
-    reachable_brokers(cx, &image)
-        .find(|(broker, ..)| broker.id == partition.leader)
-        .map(|(broker, host, port)| (broker.id, host, port))
-        .ok_or_else(unavailable)
 }
 
 /// Creates `__consumer_offsets` when it is missing.
