@@ -7,8 +7,8 @@ mod support;
 
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
+use support::random::random;
 use support::records::batch;
 use support::requests::{FETCH, PRODUCE, fetch, produce};
 use support::server::Kind;
@@ -267,12 +267,7 @@ fn garbage_strings_and_counts_end_the_connection() {
 
 #[test]
 fn mutated_requests_do_not_harm() {
-    let seed = std::env::var("TROUPE_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(rand::random);
-    eprintln!("TROUPE_TEST_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
+    let mut random = random();
     let server = server();
     for _ in 0..600 {
         let mut wire = Wire::connect(&server);

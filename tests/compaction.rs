@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::producer::BaseRecord;
@@ -17,6 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use support::clients::{Producer, assign_from_beginning, consumer, create_topic};
 use support::java::{Kafka, Release};
 use support::process::HANG_GUARD;
+use support::random::random;
 use support::server::{Kind, Server};
 
 const TOPIC: &str = "compacted";
@@ -344,12 +344,7 @@ fn committed_offsets_are_compacted_and_stay_right() {
 
 /// Kills the broker again and again while it compacts what is written to it.
 fn survives_kills(rounds: usize) {
-    let seed = std::env::var("TROUPE_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(rand::random);
-    eprintln!("TROUPE_TEST_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
+    let mut random = random();
     let mut server = start(None);
     // Files that are to be removed go at once, so that kills hit that too.
     let settings = [&EAGER[..], &[("file.delete.delay.ms", "0")]].concat();

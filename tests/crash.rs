@@ -4,26 +4,17 @@
 
 mod support;
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rdkafka::message::Message;
 use rdkafka::producer::BaseRecord;
 use support::clients::{Producer, create_topic, read_whole};
+use support::random::random;
 use support::server::Server;
 
 const PARTITIONS: i32 = 3;
 
 /// Segments that roll many times in a run, so that kills hit rolls and index writes too.
 const SMALL: [(&str, &str); 2] = [("segment.bytes", "60000"), ("index.interval.bytes", "1000")];
-
-fn random() -> StdRng {
-    let seed = std::env::var("TROUPE_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(rand::random);
-    eprintln!("TROUPE_TEST_SEED={seed}");
-    StdRng::seed_from_u64(seed)
-}
 
 fn value(number: usize) -> String {
     format!("{number} {}", "x".repeat(number * 37 % 300))

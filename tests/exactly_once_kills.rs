@@ -10,8 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
@@ -20,6 +19,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use support::clients::{Producer, create_topics, read_to_end, text_of};
 use support::java::{Kafka, Release};
 use support::process::{HANG_GUARD, Process};
+use support::random::random;
 use support::server::Server;
 
 const PARTITIONS: i32 = 2;
@@ -32,15 +32,6 @@ const GAVE_UP: i32 = 3;
 
 /// How long a copier waits for anything before it gives up, in time to be told from one that hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn random() -> StdRng {
-    let seed = std::env::var("TROUPE_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(rand::random);
-    eprintln!("TROUPE_TEST_SEED={seed}");
-    StdRng::seed_from_u64(seed)
-}
 
 /// The process of a copier: copies one partition of `input` to `output` from the committed offset to the end.
 #[test]

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use support::random::seed;
 use support::server::{Kind, Server};
 use support::zookeeper::{
     Apache, Auth, Client, Message, Op, Session, Since, WatchLists, open_acl, render,
@@ -43,7 +44,7 @@ fn random_scripts_have_the_same_results() {
     let Some(apache) = Apache::start() else {
         return;
     };
-    compare(&apache, first_seed(), 30);
+    compare(&apache, seed(), 30);
 }
 
 #[test]
@@ -52,15 +53,7 @@ fn hundreds_of_random_scripts_have_the_same_results() {
     let Some(apache) = Apache::start() else {
         return;
     };
-    compare(&apache, first_seed(), 600);
-}
-
-/// Takes the seed of a failed run from the environment, so that its script is the first.
-fn first_seed() -> u64 {
-    std::env::var("TROUPE_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(rand::random)
+    compare(&apache, seed(), 600);
 }
 
 fn compare(apache: &Apache, first: u64, scripts: u64) {

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rand::Rng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use rustix::process::{Pid, Signal, kill_process};
 use support::process::HANG_GUARD;
+use support::random::random;
 use support::server::{Kind, Server};
 use support::zookeeper::{Client, Op, Session, open_acl};
 use troupe_protocol::zookeeper::requests::op;
@@ -22,15 +23,6 @@ const TIMEOUT_MS: i32 = 60_000;
 
 fn troupe() -> Server {
     Server::with().kind(Kind::Troupe).start()
-}
-
-fn random() -> StdRng {
-    let seed = std::env::var("TROUPE_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(rand::random);
-    eprintln!("TROUPE_TEST_SEED={seed}");
-    StdRng::seed_from_u64(seed)
 }
 
 fn create(path: &str, data: &[u8], flags: i32) -> Op {

@@ -18,6 +18,7 @@ pub mod java;
 pub mod kcat;
 pub mod process;
 pub mod python;
+pub mod random;
 pub mod records;
 pub mod requests;
 pub mod server;
