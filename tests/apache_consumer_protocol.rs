@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::BaseRecord;
-use support::clients::{Producer, consumer, create_topic};
+use support::clients::{consumer, create_topic, produce_values};
 use support::java::{Kafka, Release, manifest_dir};
 use support::process::{HANG_GUARD, Process};
 use support::server::Server;
@@ -87,13 +86,7 @@ fn settle(members: &[&Process], counts: &[usize]) -> Vec<BTreeSet<String>> {
 }
 
 fn produce(server: &Server, each: usize) {
-    let mut producer = Producer::new(server, &[]);
-    for partition in 0..PARTITIONS {
-        for _ in 0..each {
-            producer.send(BaseRecord::to("t").partition(partition).payload(b"value"));
-        }
-    }
-    producer.flush_all_taken();
+    produce_values(server, "t", PARTITIONS, each);
 }
 
 /// The fields of a table's row that starts with these.

@@ -19,18 +19,18 @@ use kafka_protocol::messages::offset_delete_request::{
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
-    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    DeleteGroupsRequest, DescribeGroupsRequest, GroupId, ListGroupsRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
-use rdkafka::producer::BaseRecord;
-use support::clients::{Producer, add_partitions, consumer, create_topic};
+use support::clients::{add_partitions, consumer, create_topic, produce_values};
+use support::groups::{assigned, settle, wait_for_assignment};
 use support::process::HANG_GUARD;
-use support::requests::topic_name;
+use support::requests::{find_group_coordinator, topic_name};
 use support::server::Server;
 use support::wire::Wire;
 
@@ -59,33 +59,6 @@ fn member(server: &Server, settings: &[&[(&str, &str)]]) -> BaseConsumer {
     member
 }
 
-fn assigned(member: &BaseConsumer) -> BTreeSet<i32> {
-    let assignment = member.assignment().unwrap();
-    let elements = assignment.elements();
-    elements.iter().map(|element| element.partition()).collect()
-}
-
-/// Polls members until they have so many partitions, the fewest first, and each partition once.
-#[track_caller]
-fn settle(members: &[&BaseConsumer], counts: &[usize]) -> Vec<BTreeSet<i32>> {
-    let deadline = Instant::now() + HANG_GUARD;
-    let all: usize = counts.iter().sum();
-    loop {
-        for member in members {
-            // Records come too; they can be read again from what is committed.
-            let _ = member.poll(Duration::from_millis(20));
-        }
-        let assignments: Vec<_> = members.iter().map(|member| assigned(member)).collect();
-        let together: BTreeSet<i32> = assignments.iter().flatten().copied().collect();
-        let mut sizes: Vec<usize> = assignments.iter().map(BTreeSet::len).collect();
-        sizes.sort_unstable();
-        if sizes == counts && together.len() == all {
-            return assignments;
-        }
-        assert!(Instant::now() < deadline, "{assignments:?}");
-    }
-}
-
 #[test]
 fn members_share_and_take_over() {
     let server = start();
@@ -107,22 +80,14 @@ fn static_members_come_back_to_their_partitions() {
     // A static member leaves only for a while when it is closed.
     drop(first);
     let first = named("one");
-    let deadline = Instant::now() + HANG_GUARD;
-    while assigned(&first).is_empty() {
-        let _ = first.poll(Duration::from_millis(20));
-        assert!(Instant::now() < deadline, "the first member gets nothing");
-    }
+    wait_for_assignment(&first);
     assert_eq!([assigned(&first), assigned(&second)], *before);
 }
 
 #[test]
 fn offsets_are_committed_in_the_epoch_of_the_member() {
     let server = start();
-    let mut producer = Producer::new(&server, &[]);
-    for partition in 0..PARTITIONS {
-        producer.send(BaseRecord::to("t").partition(partition).payload(b"value"));
-    }
-    producer.flush_all_taken();
+    produce_values(&server, "t", PARTITIONS, 1);
     let reader = member(&server, &[CONSUMER, &[("enable.auto.commit", "false")]]);
     let deadline = Instant::now() + HANG_GUARD;
     let mut read = BTreeSet::new();
@@ -192,12 +157,7 @@ fn group_id() -> GroupId {
 /// Connects, after the coordinator is there.
 fn connect(server: &Server) -> Wire {
     let mut wire = Wire::connect(server);
-    let find = FindCoordinatorRequest::default()
-        .with_coordinator_keys(vec![StrBytes::from_static_str("raw")]);
-    let deadline = Instant::now() + HANG_GUARD;
-    while wire.call(4, &find).coordinators[0].error_code != 0 {
-        assert!(Instant::now() < deadline, "there is no coordinator");
-    }
+    find_group_coordinator(&mut wire, "raw");
     wire
 }
 

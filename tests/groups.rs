@@ -14,9 +14,9 @@ use bytes::Bytes;
 use kafka_protocol::messages::DeleteTopicsRequest;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
-use rdkafka::producer::BaseRecord;
 use rdkafka::{Offset, TopicPartitionList};
-use support::clients::{Producer, consumer, create_topic, read};
+use support::clients::{consumer, create_topic, produce_values, read};
+use support::groups::{assigned, settle, wait_for_assignment};
 use support::kcat;
 use support::process::{HANG_GUARD, Process};
 use support::records::{batches, records};
@@ -39,13 +39,7 @@ fn start() -> Server {
 }
 
 fn produce(server: &Server, each: usize) {
-    let mut producer = Producer::new(server, &[]);
-    for partition in 0..PARTITIONS {
-        for _ in 0..each {
-            producer.send(BaseRecord::to("t").partition(partition).payload(b"value"));
-        }
-    }
-    producer.flush_all_taken();
+    produce_values(server, "t", PARTITIONS, each);
 }
 
 fn member(server: &Server, settings: &[(&str, &str)]) -> BaseConsumer {
@@ -57,31 +51,6 @@ fn member(server: &Server, settings: &[(&str, &str)]) -> BaseConsumer {
     let member = consumer(server, &[&group[..], settings].concat());
     member.subscribe(&["t"]).unwrap();
     member
-}
-
-fn assigned(member: &BaseConsumer) -> BTreeSet<i32> {
-    let assignment = member.assignment().unwrap();
-    let elements = assignment.elements();
-    elements.iter().map(|element| element.partition()).collect()
-}
-
-/// Polls members until they have so many partitions each, and together all of them once.
-#[track_caller]
-fn settle(members: &[&BaseConsumer], counts: &[usize]) -> Vec<BTreeSet<i32>> {
-    let deadline = Instant::now() + HANG_GUARD;
-    loop {
-        for member in members {
-            // Records come too; they can be read again from what is committed.
-            let _ = member.poll(Duration::from_millis(20));
-        }
-        let assignments: Vec<_> = members.iter().map(|member| assigned(member)).collect();
-        let together: BTreeSet<i32> = assignments.iter().flatten().copied().collect();
-        let sizes: Vec<usize> = assignments.iter().map(BTreeSet::len).collect();
-        if sizes == counts && together == (0..PARTITIONS).collect() {
-            return assignments;
-        }
-        assert!(Instant::now() < deadline, "{assignments:?}");
-    }
 }
 
 fn committed(member: &BaseConsumer) -> Vec<(i32, Offset)> {
@@ -147,12 +116,7 @@ fn static_members_come_back_to_their_partitions() {
     // A static member does not leave when it is closed.
     drop(first);
     let first = named("one");
-    let deadline = Instant::now() + HANG_GUARD;
-    // The second one is not polled, so it could not take part in a rebalance, and this would wait for one.
-    while assigned(&first).is_empty() {
-        let _ = first.poll(Duration::from_millis(20));
-        assert!(Instant::now() < deadline, "the first member gets nothing");
-    }
+    wait_for_assignment(&first);
     assert_eq!([assigned(&first), assigned(&second)], *before);
 }
 

@@ -124,6 +124,17 @@ impl Producer {
     }
 }
 
+/// Sends records of the value `value` to the first `partitions` of a topic, so many each.
+pub fn produce_values(server: &Server, topic: &str, partitions: i32, each: usize) {
+    let mut producer = Producer::new(server, &[]);
+    for partition in 0..partitions {
+        for _ in 0..each {
+            producer.send(BaseRecord::to(topic).partition(partition).payload(b"value"));
+        }
+    }
+    producer.flush_all_taken();
+}
+
 /// A consumer of partitions that are named one by one, without a group.
 pub fn consumer(server: &Server, settings: &[(&str, &str)]) -> BaseConsumer {
     let mut config = ClientConfig::new();

@@ -1,6 +1,9 @@
-//! Consumer groups as their coordinator tells of them.
+//! Consumer groups as their coordinator tells of them, and as librdkafka's members see them.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::process::{HANG_GUARD, Process};
 use super::server::{Server, troupe};
@@ -26,5 +29,44 @@ pub fn wait_for_members(server: &Server, group: &str, counts: &[usize]) {
         }
         assert!(Instant::now() < deadline, "{}", output.text());
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The partitions of its topic that a member has now.
+pub fn assigned(member: &BaseConsumer) -> BTreeSet<i32> {
+    let assignment = member.assignment().unwrap();
+    let elements = assignment.elements();
+    elements.iter().map(|element| element.partition()).collect()
+}
+
+/// Polls members until they have so many partitions, the fewest first, and each partition once.
+#[track_caller]
+pub fn settle(members: &[&BaseConsumer], counts: &[usize]) -> Vec<BTreeSet<i32>> {
+    let deadline = Instant::now() + HANG_GUARD;
+    let all: usize = counts.iter().sum();
+    loop {
+        for member in members {
+            // Records come too; they can be read again from what is committed.
+            let _ = member.poll(Duration::from_millis(20));
+        }
+        let assignments: Vec<_> = members.iter().map(|member| assigned(member)).collect();
+        let together: BTreeSet<i32> = assignments.iter().flatten().copied().collect();
+        let mut sizes: Vec<usize> = assignments.iter().map(BTreeSet::len).collect();
+        sizes.sort_unstable();
+        if sizes == counts && together.len() == all {
+            return assignments;
+        }
+        assert!(Instant::now() < deadline, "{assignments:?}");
+    }
+}
+
+/// Polls a static member that is back until it has partitions. The others are not polled, so that they could not take
+/// part in a rebalance; this would wait for one.
+#[track_caller]
+pub fn wait_for_assignment(member: &BaseConsumer) {
+    let deadline = Instant::now() + HANG_GUARD;
+    while assigned(member).is_empty() {
+        let _ = member.poll(Duration::from_millis(20));
+        assert!(Instant::now() < deadline, "the member gets nothing");
     }
 }
