@@ -130,18 +130,7 @@ fn list(files: &[PathBuf]) -> String {
 fn check_with_dump_tool(kafka: &Kafka, directory: &Path, records: usize) {
     let logs = files_with_extension(directory, "log");
     assert!(logs.len() >= 3, "several segments: {logs:?}");
-    let dumped = kafka
-        .run(
-            DUMP,
-            &[
-                "--deep-iteration",
-                "--print-data-log",
-                "--files",
-                &list(&logs),
-            ],
-        )
-        .succeeded();
-    let text = dumped.text();
+    let text = dump(kafka, &["--deep-iteration", "--print-data-log"], &logs);
     assert_eq!(text.matches("| offset: ").count(), records, "{text}");
     assert!(
         text.contains("isvalid: true") && !text.contains("isvalid: false"),
@@ -153,43 +142,17 @@ fn check_with_dump_tool(kafka: &Kafka, directory: &Path, records: usize) {
             "{codec}: {text}"
         );
     }
-
-    for extension in ["index", "timeindex"] {
+    for (extension, entry) in [("index", "offset: "), ("timeindex", "timestamp: ")] {
         let indexes = files_with_extension(directory, extension);
         assert_eq!(
             indexes.len(),
             logs.len(),
             "one {extension} for each segment"
         );
-        // Reads every entry, and the batch that it points to.
-        let dumped = kafka
-            .run(DUMP, &["--deep-iteration", "--files", &list(&indexes)])
-            .succeeded()
-            .text();
-        for complaint in [
-            "Mismatches",
-            "Non-consecutive",
-            "does not match",
-            "timestamp mismatch",
-            "out of order",
-        ] {
-            assert!(!dumped.contains(complaint), "{dumped}");
-        }
-        let entries = if extension == "index" {
-            "offset: "
-        } else {
-            "timestamp: "
-        };
-        assert!(
-            dumped.matches(entries).count() > 10,
-            "an index of some length: {dumped}"
-        );
+        check_indexes_with_dump_tool(kafka, &indexes, entry);
     }
     let indexes = files_with_extension(directory, "index");
-    let checked = kafka
-        .run(DUMP, &["--index-sanity-check", "--files", &list(&indexes)])
-        .succeeded()
-        .text();
+    let checked = dump(kafka, &["--index-sanity-check"], &indexes);
     // A segment of one batch has no entry.
     let (passed, empty) = (
         checked.matches("passed sanity check.").count(),
@@ -201,11 +164,32 @@ fn check_with_dump_tool(kafka: &Kafka, directory: &Path, records: usize) {
         !snapshots.is_empty(),
         "a clean shutdown leaves a snapshot of producers"
     );
-    let dumped = kafka
-        .run(DUMP, &["--files", &list(&snapshots)])
-        .succeeded()
-        .text();
+    let dumped = dump(kafka, &[], &snapshots);
     assert!(dumped.contains("producerId: "), "{dumped}");
+}
+
+/// Has every entry read, and the batch that it points to.
+fn check_indexes_with_dump_tool(kafka: &Kafka, indexes: &[PathBuf], entry: &str) {
+    let dumped = dump(kafka, &["--deep-iteration"], indexes);
+    for complaint in [
+        "Mismatches",
+        "Non-consecutive",
+        "does not match",
+        "timestamp mismatch",
+        "out of order",
+    ] {
+        assert!(!dumped.contains(complaint), "{dumped}");
+    }
+    assert!(
+        dumped.matches(entry).count() > 10,
+        "an index of some length: {dumped}"
+    );
+}
+
+fn dump(kafka: &Kafka, flags: &[&str], files: &[PathBuf]) -> String {
+    let files = list(files);
+    let all = [flags, &["--files", &files]].concat();
+    kafka.run(DUMP, &all).succeeded().text()
 }
 
 fn kafkas_dump_tool_reads_our_segments(release: Release) {
@@ -250,6 +234,16 @@ fn the_dump_tool_reads_segments_that_were_recovered_after_a_kill() {
     check_with_dump_tool(&jars, &directory, 1500);
 }
 
+/// Copies all files of a partition but the one with its topic id, which belongs to the cluster and not to the records.
+fn copy_partition(source: &Path, target: &Path) {
+    for entry in std::fs::read_dir(source).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != "partition.metadata" {
+            std::fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_partition_that_kafka_wrote_is_read_back_whole() {
     let Some(jars) = Kafka::find(Release::V3_9) else {
@@ -267,16 +261,7 @@ fn a_partition_that_kafka_wrote_is_read_back_whole() {
     create_topic(&server, "theirs", 1, &SMALL);
     let target = server.partition_directory("theirs", 0);
     server.terminate();
-    for entry in std::fs::read_dir(&source).unwrap() {
-        let path = entry.unwrap().path();
-        // The topic id is the one thing that belongs to the cluster and not to the records.
-        if path
-            .file_name()
-            .is_some_and(|name| name != "partition.metadata")
-        {
-            std::fs::copy(&path, target.join(path.file_name().unwrap())).unwrap();
-        }
-    }
+    copy_partition(&source, &target);
     server.restart();
     assert_eq!(
         facts(&read_whole(&server, "theirs", 0, &[("check.crcs", "true")])),
@@ -304,15 +289,7 @@ fn kafka_opens_a_partition_that_we_wrote() {
     create_topic(&kafka, "ours", 1, &SMALL);
     let target = kafka.partition_directory("ours", 0);
     kafka.terminate();
-    for entry in std::fs::read_dir(&source).unwrap() {
-        let path = entry.unwrap().path();
-        if path
-            .file_name()
-            .is_some_and(|name| name != "partition.metadata")
-        {
-            std::fs::copy(&path, target.join(path.file_name().unwrap())).unwrap();
-        }
-    }
+    copy_partition(&source, &target);
     kafka.restart();
     assert_eq!(
         facts(&read_whole(&kafka, "ours", 0, &[("check.crcs", "true")])),
