@@ -23,146 +23,112 @@ fn produce_code(server: &Server, records: impl Into<Bytes>) -> Option<i16> {
     Some(produced(&response).error_code)
 }
 
-/// A good batch of three records with some bytes changed; the CRC is made right again.
+/// A batch of three records.
+fn good() -> Bytes {
+    batch(&[b"one", b"two", b"three"])
+}
+
+/// A good batch with some bytes changed; the CRC is made right again.
 fn changed(at: usize, bytes: &[u8]) -> Bytes {
-    let mut batch = batch(&[b"one", b"two", b"three"]).to_vec();
+    let mut batch = good().to_vec();
     batch[at..at + bytes.len()].copy_from_slice(bytes);
     seal(&mut batch);
     batch.into()
 }
 
-#[test]
-fn batches_that_lie_are_refused_and_leave_nothing() {
-    const CORRUPT_MESSAGE: i16 = 2;
-    const INVALID_RECORD: i16 = 87;
-    let server = server();
-    let good = batch(&[b"one", b"two", b"three"]);
+const CORRUPT_MESSAGE: i16 = 2;
+const UNSUPPORTED_FOR_MESSAGE_FORMAT: i16 = 43;
+const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
+const INVALID_RECORD: i16 = 87;
+
+/// What is wrong with a batch, the batch, and the error codes that say so.
+type Case = (&'static str, Bytes, &'static [i16]);
+
+/// A batch that any error code of a bad batch suits.
+fn bad(what: &'static str, records: impl Into<Bytes>) -> Case {
+    (what, records.into(), &[CORRUPT_MESSAGE, INVALID_RECORD])
+}
+
+/// A batch that can be read, and is not what a producer may send.
+fn invalid(what: &'static str, records: impl Into<Bytes>) -> Case {
+    (what, records.into(), &[INVALID_RECORD])
+}
+
+/// Bytes that are no batch, or not one.
+fn no_batches() -> Vec<Case> {
+    let good = good();
     let mut bad_crc = good.to_vec();
     bad_crc[field::CRC] ^= 1;
     let mut flipped = good.to_vec();
     *flipped.last_mut().unwrap() ^= 1;
-    let two = [good.as_ref(), good.as_ref()].concat();
-    let control = changed(field::ATTRIBUTES, &0x20i16.to_be_bytes());
-    let cases: Vec<(&str, Bytes, &[i16])> = vec![
+    vec![
         ("a wrong CRC", bad_crc.into(), &[CORRUPT_MESSAGE]),
-        (
-            "a flipped bit in a record",
-            flipped.into(),
-            &[CORRUPT_MESSAGE],
-        ),
-        (
-            "magic 0",
-            changed(field::MAGIC, &[0]),
-            &[CORRUPT_MESSAGE, INVALID_RECORD, 43],
-        ),
-        (
-            "magic 1",
-            changed(field::MAGIC, &[1]),
-            &[CORRUPT_MESSAGE, INVALID_RECORD, 43],
-        ),
-        (
-            "magic 3",
-            changed(field::MAGIC, &[3]),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        (
-            "magic -1",
-            changed(field::MAGIC, &[255]),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        ("nothing", Bytes::new(), &[CORRUPT_MESSAGE, INVALID_RECORD]),
-        (
-            "a piece of a header",
-            good.slice(..30),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        (
-            "a batch that is cut off",
-            good.slice(..good.len() - 1),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        ("two batches", two.into(), &[INVALID_RECORD]),
-        (
-            "a length of 0",
-            changed(field::LENGTH, &0i32.to_be_bytes()),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        (
-            "a negative length",
-            changed(field::LENGTH, &(-9i32).to_be_bytes()),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        (
-            "a huge length",
-            changed(field::LENGTH, &i32::MAX.to_be_bytes()),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        (
-            "too many records",
-            changed(field::RECORD_COUNT, &4i32.to_be_bytes()),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        (
-            "too few records",
-            changed(field::RECORD_COUNT, &2i32.to_be_bytes()),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        (
-            "a huge count",
-            changed(field::RECORD_COUNT, &i32::MAX.to_be_bytes()),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        (
-            "a negative count",
-            changed(field::RECORD_COUNT, &(-1i32).to_be_bytes()),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        (
-            "a last offset too high",
-            changed(field::LAST_OFFSET_DELTA, &7i32.to_be_bytes()),
-            &[INVALID_RECORD],
-        ),
-        (
-            "a last offset too low",
-            changed(field::LAST_OFFSET_DELTA, &1i32.to_be_bytes()),
-            &[INVALID_RECORD],
-        ),
-        (
-            "a record longer than the batch",
-            changed(field::RECORDS, &[0x7E]),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        (
-            "a record of a negative length",
-            changed(field::RECORDS, &[0x01]),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        // The record's offset delta: after its length, attributes and timestamp delta of one byte each.
-        (
-            "an offset that lies",
-            changed(field::RECORDS + 3, &[0x08]),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        (
-            "a key longer than its record",
-            changed(field::RECORDS + 4, &[0x7E]),
-            &[CORRUPT_MESSAGE, INVALID_RECORD],
-        ),
-        (
-            "a base offset",
-            changed(field::BASE_OFFSET, &1_000_000i64.to_be_bytes()),
-            &[INVALID_RECORD],
-        ),
-        ("a control batch", control, &[INVALID_RECORD]),
-        (
-            "an unknown codec",
-            changed(field::ATTRIBUTES, &7i16.to_be_bytes()),
-            &[CORRUPT_MESSAGE, INVALID_RECORD, 76],
-        ),
+        ("a flipped bit", flipped.into(), &[CORRUPT_MESSAGE]),
+        bad("nothing", Bytes::new()),
+        bad("a piece of a header", good.slice(..30)),
+        bad("a batch that is cut off", good.slice(..good.len() - 1)),
+        invalid("two batches", [good.as_ref(), good.as_ref()].concat()),
+    ]
+}
+
+/// Batches whose headers lie.
+fn bad_headers() -> Vec<Case> {
+    const OF_OLD: &[i16] = &[
+        CORRUPT_MESSAGE,
+        INVALID_RECORD,
+        UNSUPPORTED_FOR_MESSAGE_FORMAT,
     ];
+    const OF_CODECS: &[i16] = &[
+        CORRUPT_MESSAGE,
+        INVALID_RECORD,
+        UNSUPPORTED_COMPRESSION_TYPE,
+    ];
+    let length = |length: i32| changed(field::LENGTH, &length.to_be_bytes());
+    let count = |count: i32| changed(field::RECORD_COUNT, &count.to_be_bytes());
+    let last = |delta: i32| changed(field::LAST_OFFSET_DELTA, &delta.to_be_bytes());
+    let attributes = |bits: i16| changed(field::ATTRIBUTES, &bits.to_be_bytes());
+    let base_offset = changed(field::BASE_OFFSET, &1_000_000i64.to_be_bytes());
+    vec![
+        ("magic 0", changed(field::MAGIC, &[0]), OF_OLD),
+        ("magic 1", changed(field::MAGIC, &[1]), OF_OLD),
+        bad("magic 3", changed(field::MAGIC, &[3])),
+        bad("magic -1", changed(field::MAGIC, &[255])),
+        bad("a length of 0", length(0)),
+        bad("a negative length", length(-9)),
+        bad("a huge length", length(i32::MAX)),
+        bad("too many records", count(4)),
+        bad("too few records", count(2)),
+        bad("a huge count", count(i32::MAX)),
+        bad("a negative count", count(-1)),
+        invalid("a last offset too high", last(7)),
+        invalid("a last offset too low", last(1)),
+        invalid("a base offset", base_offset),
+        invalid("a control batch", attributes(0x20)),
+        ("an unknown codec", attributes(7), OF_CODECS),
+    ]
+}
+
+/// Batches with a record that lies.
+fn bad_records() -> Vec<Case> {
+    // Length, attributes, timestamp delta, offset delta and length of the key have one byte each.
+    let first = |at: usize, byte: u8| changed(field::RECORDS + at, &[byte]);
+    vec![
+        bad("a record longer than the batch", first(0, 0x7E)),
+        bad("a record of a negative length", first(0, 0x01)),
+        bad(AN_OFFSET_THAT_LIES, first(3, 0x08)),
+        bad("a key longer than its record", first(4, 0x7E)),
+    ]
+}
+
+/// Kafka takes it, and its consumers then see offsets out of order.
+const AN_OFFSET_THAT_LIES: &str = "an offset that lies";
+
+#[test]
+fn batches_that_lie_are_refused_and_leave_nothing() {
+    let server = server();
+    let cases = [no_batches(), bad_headers(), bad_records()].concat();
     for (what, records, codes) in cases {
-        if server.kind() == Kind::Kafka && what == "an offset that lies" {
-            // Kafka takes it, and its consumers then see offsets out of order.
+        if server.kind() == Kind::Kafka && what == AN_OFFSET_THAT_LIES {
             continue;
         }
         // A closed connection is clear as well; Kafka does not always find a better word than UNKNOWN_SERVER_ERROR.
@@ -175,7 +141,7 @@ fn batches_that_lie_are_refused_and_leave_nothing() {
         assert_eq!(end, 1, "{what} left something in the log");
     }
     assert_eq!(
-        produce_code(&server, good),
+        produce_code(&server, good()),
         Some(0),
         "the batch was good before it was changed"
     );

@@ -291,72 +291,28 @@ fn both_tools_say_the_same(release: Release) {
 /// What Kafka 4.1 has lines for that 3.9 runs together.
 fn resetting_and_deleting_is_the_same(kafka: &Kafka, server: &Server) {
     let same = |arguments: &[&str]| assert_same(kafka, server, arguments, as_it_is);
-    let group =
-        |group, rest: &[&'static str]| [&["--reset-offsets", "--group", group], rest].concat();
-    // Without --dry-run, which is warned of.
-    same(&group("idle", &["--topic", "t", "--to-earliest"]));
-    same(&group(
-        "idle",
-        &[
-            "--topic",
-            "t:1,3",
-            "--topic",
-            "u",
-            "--shift-by",
-            "-1",
-            "--dry-run",
-        ],
-    ));
-    same(&group(
-        "idle",
-        &[
-            "--topic",
-            "t",
-            "--to-datetime",
-            "2099-01-01T00:00:00.000+02:00",
-            "--dry-run",
-        ],
-    ));
-    same(&group(
-        "idle",
-        &["--topic", "t", "--to-datetime", "2099-01-01", "--dry-run"],
-    ));
-    same(&group(
-        "idle",
-        &["--topic", "t", "--by-duration", "P1DT1H", "--dry-run"],
-    ));
-    same(&group(
-        "idle",
-        &["--topic", "t", "--by-duration", "an hour", "--dry-run"],
-    ));
-    same(&group(
-        "partial",
-        &["--topic", "t", "--topic", "u", "--to-current", "--dry-run"],
-    ));
-    same(&group(
-        "partial",
-        &["--topic", "t", "--shift-by", "1", "--dry-run"],
-    ));
-    same(&group(
-        "missing",
-        &["--topic", "u", "--to-latest", "--dry-run"],
-    ));
-    same(&group(
-        "missing",
-        &["--all-topics", "--to-latest", "--dry-run"],
-    ));
-    same(&group(
-        "active",
-        &["--topic", "t", "--to-earliest", "--execute"],
-    ));
-    same(&group(
-        "idle",
-        &["--topic", "missing", "--to-earliest", "--execute"],
-    ));
-    same(&group(
-        "idle",
-        &["--topic", "t:1,x", "--to-earliest", "--dry-run"],
-    ));
+    // The first one without --dry-run, which is warned of.
+    for (group, flags) in [
+        ("idle", "--topic t --to-earliest"),
+        ("idle", "--topic t:1,3 --topic u --shift-by -1 --dry-run"),
+        (
+            "idle",
+            "--topic t --to-datetime 2099-01-01T00:00:00.000+02:00 --dry-run",
+        ),
+        ("idle", "--topic t --to-datetime 2099-01-01 --dry-run"),
+        ("idle", "--topic t --by-duration P1DT1H --dry-run"),
+        ("idle", "--topic t --by-duration an_hour --dry-run"),
+        ("partial", "--topic t --topic u --to-current --dry-run"),
+        ("partial", "--topic t --shift-by 1 --dry-run"),
+        ("missing", "--topic u --to-latest --dry-run"),
+        ("missing", "--all-topics --to-latest --dry-run"),
+        ("active", "--topic t --to-earliest --execute"),
+        ("idle", "--topic missing --to-earliest --execute"),
+        ("idle", "--topic t:1,x --to-earliest --dry-run"),
+    ] {
+        let flags: Vec<&str> = flags.split(' ').collect();
+        same(&[&["--reset-offsets", "--group", group], &flags[..]].concat());
+    }
     let delete = |group, topic| ["--delete-offsets", "--group", group, "--topic", topic];
     same(&delete("missing", "t"));
     same(&delete("active", "t"));

@@ -319,37 +319,6 @@ fn what_there_is_is_described_at_every_version() {
         },
         |_, response| assert_eq!(response.topics[0].partitions[0].error_code, 0),
     );
-    let init = InitProducerIdRequest::default()
-        .with_transactional_id(None)
-        .with_transaction_timeout_ms(60_000);
-    let mut wire = Wire::connect(&advertised.server);
-    while wire.call(0, &init).error_code == 14 {
-        // COORDINATOR_LOAD_IN_PROGRESS: Kafka is still taking its first block of ids.
-        assert_eq!(advertised.server.kind(), Kind::Kafka);
-    }
-    advertised.each(
-        |_| {
-            InitProducerIdRequest::default()
-                .with_transactional_id(None)
-                .with_transaction_timeout_ms(60_000)
-        },
-        |_, response| assert_eq!((response.error_code, response.producer_epoch), (0, 0)),
-    );
-    advertised.each(
-        |_| {
-            let asked = DeleteRecordsPartition::default().with_offset(0);
-            let topic = DeleteRecordsTopic::default()
-                .with_name(topic_name("t"))
-                .with_partitions(vec![asked]);
-            DeleteRecordsRequest::default()
-                .with_timeout_ms(30_000)
-                .with_topics(vec![topic])
-        },
-        |_, response| {
-            let partition = &response.topics[0].partitions[0];
-            assert_eq!((partition.error_code, partition.low_watermark), (0, 0));
-        },
-    );
     if advertised
         .ranges
         .contains_key(&DescribeTopicPartitionsRequest::KEY)
@@ -365,6 +334,43 @@ fn what_there_is_is_described_at_every_version() {
             |_, response| assert_eq!(response.topics[0].partitions.len(), 1),
         );
     }
+}
+
+#[test]
+fn producer_ids_are_given_at_every_version() {
+    let advertised = Advertised::start();
+    let init = InitProducerIdRequest::default()
+        .with_transactional_id(None)
+        .with_transaction_timeout_ms(60_000);
+    let mut wire = Wire::connect(&advertised.server);
+    while wire.call(0, &init).error_code == 14 {
+        // COORDINATOR_LOAD_IN_PROGRESS: Kafka is still taking its first block of ids.
+        assert_eq!(advertised.server.kind(), Kind::Kafka);
+    }
+    advertised.each(
+        |_| init.clone(),
+        |_, response| assert_eq!((response.error_code, response.producer_epoch), (0, 0)),
+    );
+}
+
+#[test]
+fn records_are_deleted_at_every_version() {
+    let advertised = Advertised::start();
+    advertised.each(
+        |_| {
+            let asked = DeleteRecordsPartition::default().with_offset(0);
+            let topic = DeleteRecordsTopic::default()
+                .with_name(topic_name("t"))
+                .with_partitions(vec![asked]);
+            DeleteRecordsRequest::default()
+                .with_timeout_ms(30_000)
+                .with_topics(vec![topic])
+        },
+        |_, response| {
+            let partition = &response.topics[0].partitions[0];
+            assert_eq!((partition.error_code, partition.low_watermark), (0, 0));
+        },
+    );
 }
 
 /// A group of one member, from its first request to its deletion, once for each version of JoinGroup; where another

@@ -15,13 +15,7 @@ use troupe_protocol::zookeeper::requests::{Operation, Request, op};
 /// One request of every kind, without its length.
 fn requests() -> Vec<Vec<u8>> {
     let mut requests = Vec::new();
-    let mut add = |code: i32, body: &dyn Fn(&mut BytesMut)| {
-        let mut out = BytesMut::new();
-        out.put_i32(7);
-        out.put_i32(code);
-        body(&mut out);
-        requests.push(out.to_vec());
-    };
+    let mut add = |code, body: &dyn Fn(&mut BytesMut)| requests.push(request(code, body));
     for code in [
         op::CREATE,
         op::CREATE2,
@@ -59,6 +53,14 @@ fn requests() -> Vec<Vec<u8>> {
     ] {
         add(code, &|out| out.string(b"/path"));
     }
+    requests.extend(compound_requests());
+    requests
+}
+
+/// Those with a body of their own.
+fn compound_requests() -> Vec<Vec<u8>> {
+    let mut requests = Vec::new();
+    let mut add = |code, body: &dyn Fn(&mut BytesMut)| requests.push(request(code, body));
     add(op::SET_DATA, &|out| {
         out.string(b"/path");
         out.string(b"data");
@@ -98,6 +100,14 @@ fn requests() -> Vec<Vec<u8>> {
         end(out);
     });
     requests
+}
+
+fn request(code: i32, body: &dyn Fn(&mut BytesMut)) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    out.put_i32(7);
+    out.put_i32(code);
+    body(&mut out);
+    out.to_vec()
 }
 
 fn create(out: &mut BytesMut, code: i32) {
