@@ -1,7 +1,5 @@
 //! Troupe: a Kafka broker played by actors.
 
-#![warn(clippy::too_many_lines)]
-
 mod cli;
 mod coordination;
 mod file_limit;

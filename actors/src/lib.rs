@@ -1,7 +1,5 @@
 //! The actors of Troupe and the pure cores that decide for them.
 
-#![warn(clippy::too_many_lines)]
-
 pub mod broker;
 pub mod config;
 pub mod controller;
