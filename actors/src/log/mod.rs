@@ -4,6 +4,7 @@
 //! Plain blocking code, owned by one caller at a time. An append costs one positioned write; nothing is synced unless
 //! the caller asks ([`Log::begin_flush`]).
 
+mod append;
 pub mod checkpoints;
 pub mod cleaner;
 mod config;
@@ -32,14 +33,14 @@ mod truncate;
 mod txn_index;
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use troupe_protocol::kafka::records::batch::{Batch, BatchHeader};
+use troupe_protocol::kafka::records::batch::Batch;
 use troupe_protocol::kafka::records::control::EndTxnMarker;
 
+pub use self::append::Appended;
 pub use self::config::LogConfig;
 use self::epochs::LeaderEpochs;
 pub use self::flush::Flush;
@@ -79,121 +80,7 @@ pub struct Log {
     truncations: u64,
 }
 
-/// What an append did beside appending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
-    /// Whether it started a new segment: what lies before should be flushed soon.
-    pub rolled: bool,
-}
-
 impl Log {
-    /// Appends a batch whose base offset and leader epoch are assigned, starting a new segment when needed.
-    ///
-    /// Offsets must not go back but may leave gaps.
-    ///
-    /// # Errors
-    /// `InvalidInput` when the batch does not fit its header or lies before the log end offset; nothing has happened
-    /// then. Any other error is the disk's: the log is as before and takes no more appends until opened again.
-    pub fn append(
-        &mut self,
-        batch: &[u8],
-        header: &BatchHeader,
-        now_ms: i64,
-    ) -> io::Result<Appended> {
-        if self.failed {
-            return Err(io::Error::other("a write to this log failed before"));
-        }
-        let fits = header.size == batch.len() && header.last_offset_delta >= 0;
-        if !fits || header.base_offset < self.log_end_offset || header.last_offset() == i64::MAX {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!(
-                    "a batch at {} does not follow {}",
-                    header.base_offset, self.log_end_offset
-                ),
-            ));
-        }
-        let marker = header
-            .attributes
-            .is_control()
-            .then(|| read_marker(batch))
-            .flatten();
-        match self.write(batch, header, now_ms) {
-            Ok(rolled) => {
-                self.log_end_offset = header.next_offset();
-                if let Some(aborted) = self.producers.update(header, marker) {
-                    self.dir_dirty = true;
-                    self.active_mut()
-                        .append_aborted(aborted)
-                        .inspect_err(|_| self.failed = true)?;
-                }
-                Ok(Appended { rolled })
-            }
-            Err(error) => {
-                self.failed = true;
-                let end = self.log_end_offset;
-                self.active_mut().cut_back();
-                // The disk is failing; what counts is that memory is right.
-                let _ = self.epochs.truncate_end(end);
-                Err(error)
-            }
-        }
-    }
-
-    fn write(&mut self, batch: &[u8], header: &BatchHeader, now_ms: i64) -> io::Result<bool> {
-        let rolls = self.rolls_for(header, now_ms)?;
-        if rolls {
-            self.roll(header.base_offset, now_ms)?;
-        }
-        self.epochs
-            .assign(header.leader_epoch, header.base_offset)?;
-        let interval = self.config.index_interval_bytes;
-        self.active_mut().append(batch, header, interval)?;
-        Ok(rolls)
-    }
-
-    fn rolls_for(&mut self, header: &BatchHeader, now_ms: i64) -> io::Result<bool> {
-        let (segment_bytes, limit_ms) = (self.config.segment_bytes, self.segment_ms());
-        let active = self.active_mut();
-        if active.size == 0 {
-            return Ok(
-                header.last_offset().saturating_sub(active.base_offset) > i64::from(i32::MAX)
-            );
-        }
-        Ok(active.is_full_for(header, segment_bytes)
-            || active.age_ms(header.max_timestamp, now_ms)? > limit_ms)
-    }
-
-    /// Returns the age at which the active segment is to be closed: `segment.ms` less its share of the jitter. A
-    /// compacted log closes it in time for `max.compaction.lag.ms`.
-    fn segment_ms(&self) -> i64 {
-        let segment_ms = match self.config.cleanup_compact {
-            true => (self.config.segment_ms).min(self.config.max_compaction_lag_ms.max(1)),
-            false => self.config.segment_ms,
-        };
-        let jitter = self.config.segment_jitter_ms.min(segment_ms);
-        if jitter <= 0 {
-            return segment_ms;
-        }
-        let mut hasher = DefaultHasher::new();
-        (&self.dir, self.active().base_offset).hash(&mut hasher);
-        let share = i64::try_from(hasher.finish() >> 1).unwrap_or(0) % jitter;
-        segment_ms.saturating_sub(share)
-    }
-
-    /// Closes the active segment and starts one at `base_offset`, with a producer snapshot beside it.
-    fn roll(&mut self, base_offset: i64, now_ms: i64) -> io::Result<()> {
-        if self.active().base_offset == base_offset {
-            return Ok(());
-        }
-        self.active_mut().finish()?;
-        self.write_snapshot(base_offset)?;
-        let next = Segment::create(&self.storage, &self.dir, base_offset, &self.config, now_ms)?;
-        self.segments.push(next);
-        self.dir_dirty = true;
-        Ok(())
-    }
-
     /// Writes producer state as it is before `offset`. Synced with the next flush: until then it can be found again in
     /// the batches.
     fn write_snapshot(&mut self, offset: i64) -> io::Result<()> {

@@ -4,6 +4,7 @@ mod steps;
 
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestCaseResult, TestRng, TestRunner};
+use troupe_protocol::kafka::records::batch::BatchHeader;
 
 use self::steps::{Step, steps};
 use super::names::FileKind;

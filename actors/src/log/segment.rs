@@ -68,6 +68,23 @@ pub(super) struct Segment {
     pub(super) dirty: bool,
 }
 
+/// Batches that are to be written ahead of another one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ahead {
+    /// How many.
+    pub(super) batches: usize,
+    /// Their bytes.
+    pub(super) bytes: u64,
+}
+
+impl Ahead {
+    /// Counts one more.
+    pub(super) fn add(&mut self, header: &BatchHeader) {
+        self.batches += 1;
+        self.bytes = self.bytes.saturating_add(header.size as u64);
+    }
+}
+
 fn corrupt(path: &Path, position: u64, what: impl std::fmt::Display) -> io::Error {
     let text = format!("{} at position {position}: {what}", path.display());
     io::Error::new(io::ErrorKind::InvalidData, text)
@@ -204,30 +221,9 @@ impl Segment {
         Ok(())
     }
 
-    /// Appends a batch. On an error the segment is as before, except for bytes past its size.
+    /// Appends batches with one write; `headers` are theirs, in order. On an error the segment is as before, except for
+    /// bytes past its size and index entries for them.
     pub(super) fn append(
-        &mut self,
-        batch: &[u8],
-        header: &BatchHeader,
-        index_interval_bytes: u64,
-    ) -> io::Result<()> {
-        self.dirty = true;
-        self.file.write_all_at(batch, self.size)?;
-        let before = (self.bytes_since_entry, self.first_timestamp, self.largest);
-        if let Err(error) = self.index_batch(header, self.size, index_interval_bytes) {
-            (self.bytes_since_entry, self.first_timestamp, self.largest) = before;
-            return Err(error);
-        }
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(Place::of(header, self.size));
-        self.size += batch.len() as u64;
-        Ok(())
-    }
-
-    /// Appends batches with one write; `headers` are theirs, in order.
-    pub(super) fn append_all(
         &mut self,
         bytes: &[u8],
         headers: &[BatchHeader],
@@ -235,8 +231,20 @@ impl Segment {
     ) -> io::Result<()> {
         self.dirty = true;
         self.file.write_all_at(bytes, self.size)?;
+        let before = (self.bytes_since_entry, self.first_timestamp, self.largest);
+        let mut end = self.size;
         for header in headers {
-            self.index_batch(header, self.size, index_interval_bytes)?;
+            if let Err(error) = self.index_batch(header, end, index_interval_bytes) {
+                (self.bytes_since_entry, self.first_timestamp, self.largest) = before;
+                return Err(error);
+            }
+            end += header.size as u64;
+        }
+        for header in headers {
+            if self.recent.len() == RECENT {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(Place::of(header, self.size));
             self.size += header.size as u64;
         }
         Ok(())
@@ -275,15 +283,24 @@ impl Segment {
             .map_or(Ok(()), |largest| self.times.append(largest))
     }
 
-    /// Tells whether a batch must go to a new segment, by size, index or offset range; age is [`Segment::age_ms`].
-    pub(super) fn is_full_for(&self, header: &BatchHeader, segment_bytes: u64) -> bool {
-        let end = self.size.saturating_add(header.size as u64);
+    /// Tells whether a batch must go to a new segment, by size, index or offset range, when others are to be written
+    /// ahead of it; age is [`Segment::age_ms`].
+    pub(super) fn is_full_for(
+        &self,
+        header: &BatchHeader,
+        ahead: Ahead,
+        segment_bytes: u64,
+    ) -> bool {
+        let size = self.size.saturating_add(ahead.bytes);
+        let end = size.saturating_add(header.size as u64);
+        // Each of the others may get an index entry.
+        let entries = u32::try_from(ahead.batches).unwrap_or(u32::MAX);
         let relative = header.last_offset().saturating_sub(self.base_offset);
         end > segment_bytes.min(i32::MAX as u64)
             || relative > i64::from(i32::MAX)
-            || self.offsets.is_full(0)
+            || self.offsets.is_full(entries)
             // One entry is kept for the end of the segment.
-            || self.times.is_full(1)
+            || self.times.is_full(entries.saturating_add(1))
     }
 
     /// Returns how old the segment is at `timestamp`, the time of a record or now, counted from its first batch;

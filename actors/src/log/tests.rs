@@ -1,5 +1,7 @@
 //! The whole log, by example.
 
+use troupe_protocol::kafka::records::batch::BatchHeader;
+
 use super::testing::{BatchSpec, batch};
 use super::*;
 use crate::storage::memory::{Crash, MemoryStorage};
@@ -381,4 +383,67 @@ fn a_close_does_not_rely_on_a_flush_that_is_under_way() {
     rig.start.clean_shutdown = true;
     let (log, _) = rig.open();
     assert_eq!(log.log_end_offset(), end);
+}
+
+#[test]
+fn batches_appended_together_make_the_same_files_as_one_by_one() {
+    let config = LogConfig {
+        segment_bytes: 3_000,
+        index_interval_bytes: 200,
+        // Full after four entries.
+        segment_index_bytes: 48,
+        segment_ms: 50,
+        ..LogConfig::default()
+    };
+    let specs: Vec<_> = (0..60)
+        .map(|number: i64| BatchSpec {
+            base_offset: number * 3 + number / 7,
+            count: 3,
+            // Some jump ahead, which closes a segment by age.
+            timestamp: 1_000 + number + 60 * (number / 11),
+            leader_epoch: i32::try_from(number / 13).unwrap(),
+            value_len: 10 + usize::try_from(number * 37 % 250).unwrap(),
+            producer: Some((number % 3, 0, i32::try_from(number / 3 * 3).unwrap())),
+            transactional: number % 3 == 1,
+            control: false,
+            ..BatchSpec::default()
+        })
+        .collect();
+    let files = |together: usize| {
+        let rig = Rig::new(config.clone());
+        let mut log = rig.open().0;
+        for specs in specs.chunks(together) {
+            let (mut bytes, mut headers) = (Vec::new(), Vec::new());
+            for spec in specs {
+                let batch = batch(spec);
+                headers.push(BatchHeader::parse(&batch).unwrap());
+                bytes.extend(batch);
+            }
+            log.append_all(&bytes, &headers, 1_000).unwrap();
+        }
+        assert!(log.segment_count() > 10, "{}", log.segment_count());
+        log.close().unwrap();
+        let paths = rig.storage.paths().into_iter();
+        let files: Vec<_> = paths
+            .map(|path| (path.clone(), rig.storage.read(&path).unwrap()))
+            .collect();
+        files
+    };
+    let one_by_one = files(1);
+    for together in [2, 7, 60] {
+        assert_eq!(files(together), one_by_one, "{together} together");
+    }
+}
+
+#[test]
+fn an_epoch_without_records_is_cut_off_with_nothing_else() {
+    let rig = Rig::new(LogConfig::default());
+    let mut log = rig.open().0;
+    append(&mut log, BatchSpec::default());
+    log.assign_epoch(4).unwrap();
+    assert_eq!(log.end_offset_for_epoch(4), (4, 1));
+    assert_eq!(log.truncate_to(2).unwrap(), 1);
+    assert_eq!(log.end_offset_for_epoch(4), (4, 1), "it begins before");
+    assert_eq!(log.truncate_to(1).unwrap(), 1);
+    assert_eq!(log.epochs().latest().unwrap().epoch, 0);
 }

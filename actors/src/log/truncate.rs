@@ -9,15 +9,18 @@ use super::segment::Segment;
 impl Log {
     /// Removes everything from `offset` on; a batch that has records on both sides goes whole.
     ///
-    /// Does nothing when the log ends before. Returns the new log end offset.
+    /// Leader epochs that begin there or later are forgotten, also when the log ends before. Returns the new log end
+    /// offset.
     ///
     /// # Errors
     /// The disk's; the log takes no appends then.
     pub fn truncate_to(&mut self, offset: i64) -> io::Result<i64> {
-        if offset >= self.log_end_offset {
-            return Ok(self.log_end_offset);
-        }
-        let result = self.truncate_end(offset);
+        let result = if offset < self.log_end_offset {
+            self.truncate_end(offset)
+        } else {
+            // An epoch that has begun there without a record may be another leader's.
+            self.epochs.truncate_end(offset)
+        };
         if result.is_err() {
             self.failed = true;
         }

@@ -59,7 +59,7 @@ impl CleanedSegment {
             std::mem::take(&mut self.headers),
         );
         let interval = self.index_interval_bytes;
-        self.segment()?.append_all(&out, &headers, interval)?;
+        self.segment()?.append(&out, &headers, interval)?;
         let written = out.len() as u64;
         if out.capacity() <= self.buffer_bytes.saturating_mul(4) {
             (self.out, self.headers) = (out, headers);
