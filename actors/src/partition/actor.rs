@@ -4,7 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Context, Handler, Message};
@@ -15,9 +15,10 @@ use uuid::Uuid;
 use super::flush::FlushState;
 use super::handle::{Identity, PartitionHandle};
 use super::messages::{
-    Append, BecomeLeader, BeginCleaning, Close, Delete, DeleteRecords, Describe, DescribeProducers,
-    EndCleaning, EpochEndOffset, FindCleanable, Flush, ListOffset, ListSegmentOffsets, Maintain,
-    Progress, Read, ReplaceSegments, UpdateConfig, WriteMarker,
+    Append, AppendReplicated, BecomeFollower, BecomeLeader, BeginCleaning, Close, Delete,
+    DeleteRecords, Describe, DescribeProducers, EndCleaning, EpochEndOffset, FindCleanable, Flush,
+    ListOffset, ListSegmentOffsets, Locate, Maintain, Position, Progress, Read, ReplaceSegments,
+    Truncate, UpdateConfig, WriteMarker,
 };
 use super::replica::{LogBounds, Replica};
 use super::transactions::Transactions;
@@ -81,6 +82,8 @@ pub struct Partition {
     pub(super) flush: FlushState,
     /// Those who asked for a flush, with the offset that has to be flushed.
     pub(super) flush_replies: Vec<(i64, Reply<i64>)>,
+    /// Appends of a follower that have to be flushed before the leader hears of them, with their ends.
+    pub(super) replicated_replies: Vec<(i64, Reply<Position>)>,
     /// Whether the timer runs that looks for followers that lag.
     pub(super) watches_isr: bool,
     rebuilt_at: Option<Duration>,
@@ -96,6 +99,7 @@ impl Partition {
             dir: opening.dir,
             thread: current_thread(),
             recovery_point: AtomicI64::new(0),
+            lost_records: AtomicU64::new(0),
             cleaned_to: AtomicI64::new(0),
             compacted: AtomicBool::new(config_compacts),
         });
@@ -124,6 +128,7 @@ impl Partition {
             by_flush: Waiters::default(),
             flush: FlushState::default(),
             flush_replies: Vec::new(),
+            replicated_replies: Vec::new(),
             watches_isr: false,
             rebuilt_at: None,
         };
@@ -172,9 +177,7 @@ impl Partition {
         for waiter in self.by_flush.drain() {
             let _ = waiter.reply.send(Err(ErrorCode::KafkaStorageError));
         }
-        for (_, reply) in self.flush_replies.drain(..) {
-            let _ = reply.send(Err(ErrorCode::KafkaStorageError));
-        }
+        self.send_flushers_away();
         self.settle();
         ErrorCode::KafkaStorageError
     }
@@ -182,15 +185,30 @@ impl Partition {
     /// Ends the replica: everyone who waits learns that it does not lead any more.
     pub(super) fn stop(&mut self, ctx: &mut Context<Self>) {
         self.log = None;
-        for waiter in self.by_flush.drain().chain(self.by_high_watermark.drain()) {
-            let _ = waiter.reply.send(Err(ErrorCode::NotLeaderOrFollower));
-        }
+        self.send_producers_away();
         let stopped = Progress {
             is_leader: false,
             ..self.replica.progress()
         };
         self.progress.send_replace(stopped);
         ctx.stop();
+    }
+
+    /// Tells producers that wait that this replica does not lead any more.
+    pub(super) fn send_producers_away(&mut self) {
+        for waiter in self.by_flush.drain().chain(self.by_high_watermark.drain()) {
+            let _ = waiter.reply.send(Err(ErrorCode::NotLeaderOrFollower));
+        }
+    }
+
+    /// Tells those who wait for a flush that there is none.
+    fn send_flushers_away(&mut self) {
+        for (_, reply) in self.flush_replies.drain(..) {
+            let _ = reply.send(Err(ErrorCode::KafkaStorageError));
+        }
+        for (_, reply) in self.replicated_replies.drain(..) {
+            let _ = reply.send(Err(ErrorCode::KafkaStorageError));
+        }
     }
 
     /// Does a piece of work; after a panic in it the log is closed and opened anew.
@@ -215,9 +233,7 @@ impl Partition {
         for waiter in self.by_flush.drain().chain(self.by_high_watermark.drain()) {
             let _ = waiter.reply.send(Err(ErrorCode::KafkaStorageError));
         }
-        for (_, reply) in self.flush_replies.drain(..) {
-            let _ = reply.send(Err(ErrorCode::KafkaStorageError));
-        }
+        self.send_flushers_away();
         let now = self.surroundings.clock.monotonic();
         let too_soon = self
             .rebuilt_at
@@ -301,7 +317,7 @@ pub(super) fn log_config(config: &TopicConfig) -> LogConfig {
     }
 }
 
-fn bounds(log: &Log) -> LogBounds {
+pub(super) fn bounds(log: &Log) -> LogBounds {
     LogBounds {
         start: log.log_start_offset(),
         end: log.log_end_offset(),
@@ -339,6 +355,10 @@ handlers! {
     DescribeProducers => describe_producers,
     DeleteRecords => delete_records,
     BecomeLeader => become_leader,
+    BecomeFollower => become_follower,
+    Locate => locate,
+    AppendReplicated => append_replicated,
+    Truncate => truncate,
     UpdateConfig => update_config,
     Describe => describe,
     Flush => flush,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use actix::dev::ToEnvelope;
 use actix::prelude::SendError;
@@ -28,6 +28,8 @@ pub(crate) struct Identity {
     pub(crate) thread: usize,
     /// Offset up to which everything is on disk for certain. Written by the actor, read for checkpoints.
     pub(crate) recovery_point: AtomicI64,
+    /// Records below the high watermark that were cut off because the leader had not got them. Written by the actor.
+    pub(crate) lost_records: AtomicU64,
     /// Offset up to which the log was compacted, 0 for never. Written by the actor, read for checkpoints.
     pub(crate) cleaned_to: AtomicI64,
     /// Whether the log is to be compacted. Written by the actor, read by cleaners.
@@ -93,6 +95,12 @@ impl PartitionHandle {
     /// Returns the offset up to which everything is on disk for certain.
     pub fn recovery_point(&self) -> i64 {
         self.0.identity.recovery_point.load(Ordering::Acquire)
+    }
+
+    /// Returns how many records below the high watermark this follower had to cut off since it was opened, because its
+    /// leader has not got them: unclean elections do that.
+    pub fn lost_records(&self) -> u64 {
+        self.0.identity.lost_records.load(Ordering::Acquire)
     }
 
     /// Returns the offset up to which the log was compacted; 0 for never.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix::Message;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::records::batch::BatchHeader;
@@ -233,6 +233,88 @@ pub struct BecomeLeader {
     pub replicas: Vec<i32>,
     /// The answer.
     pub reply: Reply<()>,
+}
+
+/// Makes the replica follow another. Who waits here for something is told that this one does not lead.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct BecomeFollower {
+    /// The broker to follow.
+    pub leader: i32,
+    /// Epoch of its leadership; an older one is FENCED_LEADER_EPOCH.
+    pub leader_epoch: i32,
+    /// The answer.
+    pub reply: Reply<()>,
+}
+
+/// Asks how far the log is.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Locate {
+    /// The answer.
+    pub reply: Reply<Position>,
+}
+
+/// How far a follower is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// First offset that is still there.
+    pub log_start_offset: i64,
+    /// Offset that the next record will have.
+    pub log_end_offset: i64,
+    /// Leader epoch of the last record, -1 without one.
+    pub last_epoch: i32,
+    /// High watermark, as far as this follower knows.
+    pub high_watermark: i64,
+}
+
+/// Appends batches of the leader as they are, offsets and epochs included.
+///
+/// The answer is NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH or UNKNOWN_LEADER_EPOCH when the replica does not follow in
+/// that epoch (any more), CORRUPT_MESSAGE for damaged batches and for such that do not follow the log, of which none
+/// is appended then, and KAFKA_STORAGE_ERROR.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AppendReplicated {
+    /// The batches; the last one may be cut off, and is ignored then. There may be none.
+    pub records: Bytes,
+    /// Epoch in which they were fetched.
+    pub leader_epoch: i32,
+    /// The leader's high watermark.
+    pub high_watermark: i64,
+    /// First offset that the leader still has.
+    pub log_start_offset: i64,
+    /// The answer; with `flush.messages` once the batches are on disk.
+    pub reply: Reply<Position>,
+}
+
+/// Cuts off what the leader has not got. Answers as [`AppendReplicated`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Truncate {
+    /// Epoch in which the leader said so.
+    pub leader_epoch: i32,
+    /// How much stays.
+    pub to: TruncateTo,
+    /// The answer.
+    pub reply: Reply<Position>,
+}
+
+/// Where a follower's log is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TruncateTo {
+    /// Where it parts from the leader's, as the leader says: its largest epoch not above that of the follower's last
+    /// record, and where it ends.
+    Divergence {
+        /// The epoch.
+        epoch: i32,
+        /// The offset after its last record.
+        end_offset: i64,
+    },
+    /// Where the leader's log ends.
+    LogEnd(i64),
+    /// All of it goes, and it starts anew where the leader's log starts.
+    StartAt(i64),
 }
 
 /// Changes the topic's configuration.

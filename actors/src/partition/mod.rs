@@ -7,6 +7,7 @@ mod actor;
 mod append;
 mod cleaning;
 mod flush;
+mod follow;
 mod handle;
 mod isr;
 mod leader;

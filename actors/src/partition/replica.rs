@@ -2,6 +2,7 @@
 //!
 //! Pure: the caller writes and reads the log, and reports here where it ends.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use troupe_protocol::kafka::errors::ErrorCode;
@@ -16,6 +17,8 @@ enum Role {
     Unassigned,
     /// Takes writes and serves reads.
     Leader(Leader),
+    /// Copies the leader's log.
+    Follower,
 }
 
 /// One replica of one partition.
@@ -95,6 +98,45 @@ impl Replica {
         };
         self.advance();
         Ok(begins)
+    }
+
+    /// Follows from now on. An older epoch than the known one is FENCED_LEADER_EPOCH, and so is the one in which this
+    /// replica leads. Returns whether that is news.
+    pub(super) fn follow(&mut self, leader_epoch: i32) -> Result<bool, ErrorCode> {
+        let same = leader_epoch == self.leader_epoch;
+        if leader_epoch < self.leader_epoch || (same && self.check_leader().is_ok()) {
+            return Err(ErrorCode::FencedLeaderEpoch);
+        }
+        let follows = same && matches!(self.role, Role::Follower);
+        (self.role, self.leader_epoch) = (Role::Follower, leader_epoch);
+        Ok(!follows)
+    }
+
+    /// Checks that this replica follows in an epoch and can write: NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH,
+    /// UNKNOWN_LEADER_EPOCH, KAFKA_STORAGE_ERROR.
+    pub(super) fn check_follower(&self, leader_epoch: i32) -> Result<(), ErrorCode> {
+        if !matches!(self.role, Role::Follower) {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        self.check_epoch(leader_epoch)?;
+        match self.failed {
+            true => Err(ErrorCode::KafkaStorageError),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes the leader's high watermark, as far as this log goes. It does not go back when another leader does not
+    /// know yet how far its predecessor was.
+    pub(super) fn leader_has_replicated(&mut self, high_watermark: i64) {
+        let known = high_watermark.min(self.log_end_offset);
+        self.high_watermark = self.high_watermark.max(known);
+    }
+
+    /// Takes what is left of the log after a truncation. Returns what was lost of that below the high watermark.
+    pub(super) fn truncated(&mut self, log: LogBounds) -> Option<Range<i64>> {
+        let lost = log.end..self.high_watermark;
+        self.replace_log(log);
+        (!lost.is_empty()).then_some(lost)
     }
 
     /// Checks the leader epoch that a client or follower believes in (KIP-320); -1 is no belief.
@@ -318,7 +360,7 @@ impl Replica {
     fn leader(&self) -> Result<&Leader, ErrorCode> {
         match &self.role {
             Role::Leader(leader) => Ok(leader),
-            Role::Unassigned => Err(ErrorCode::NotLeaderOrFollower),
+            Role::Unassigned | Role::Follower => Err(ErrorCode::NotLeaderOrFollower),
         }
     }
 

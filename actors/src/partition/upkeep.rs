@@ -236,7 +236,11 @@ impl Partition {
         {
             let _ = reply.send(Ok(flushed));
         }
-        if !self.by_flush.is_empty() || !self.flush_replies.is_empty() {
+        self.answer_flushed(flushed);
+        if !self.by_flush.is_empty()
+            || !self.flush_replies.is_empty()
+            || !self.replicated_replies.is_empty()
+        {
             self.start_flush(ctx);
         }
     }
