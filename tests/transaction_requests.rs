@@ -14,6 +14,7 @@ use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
@@ -21,17 +22,19 @@ use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest,
     DescribeTransactionsRequest, EndTxnRequest, FindCoordinatorRequest, GroupId,
     InitProducerIdRequest, ListTransactionsRequest, OffsetCommitRequest, OffsetFetchRequest,
-    ProducerId, TransactionalId, TxnOffsetCommitRequest,
+    ProduceRequest, ProducerId, TransactionalId, TxnOffsetCommitRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use support::clients::create_topic;
 use support::process::HANG_GUARD;
-use support::requests::topic_name;
+use support::records::{self, field, transactional_batch_of};
+use support::requests::{offset_at, topic_name};
 use support::server::{Kind, Server};
 use support::skip::skip;
 use support::wire::Wire;
 
 const NONE: i16 = 0;
+const CORRUPT_MESSAGE: i16 = 2;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const OFFSET_METADATA_TOO_LARGE: i16 = 12;
 const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
@@ -224,6 +227,38 @@ impl Producer {
     fn commit(&mut self, offset: i64) {
         let (code, ()) = insist(|| (self.try_commit(3, offset, -1, ""), ()));
         assert_eq!(code, NONE);
+    }
+
+    /// Produces a record of a sequence to each of some partitions in one request; that to `damaged` has a wrong CRC.
+    fn try_produce(
+        &mut self,
+        version: i16,
+        sequences: &[(i32, i32)],
+        damaged: Option<i32>,
+    ) -> Vec<i16> {
+        let partitions = sequences.iter().map(|&(partition, sequence)| {
+            let sent = records::Producer {
+                id: self.producer_id,
+                epoch: self.epoch,
+                sequence,
+            };
+            let mut batch = transactional_batch_of(&[b"v"], sent).to_vec();
+            batch[field::CRC] ^= u8::from(damaged == Some(partition));
+            PartitionProduceData::default()
+                .with_index(partition)
+                .with_records(Some(batch.into()))
+        });
+        let topic = TopicProduceData::default()
+            .with_name(topic_name("t"))
+            .with_partition_data(partitions.collect());
+        let request = ProduceRequest::default()
+            .with_transactional_id(Some(transactional(self.id)))
+            .with_acks(-1)
+            .with_timeout_ms(30_000)
+            .with_topic_data(vec![topic]);
+        let response = self.wire.call(version, &request);
+        let answers = &response.responses[0].partition_responses;
+        answers.iter().map(|answer| answer.error_code).collect()
     }
 
     fn try_end(&mut self, version: i16, commit: bool) -> (i16, (i64, i16)) {
@@ -652,6 +687,49 @@ fn each_transaction_has_its_own_epoch_from_version_5_on() {
     assert_eq!(producer.try_end(5, false), (NONE, (id, epoch + 2)));
     producer.wait_for("CompleteAbort");
     assert_eq!(stable_offset(&server), 5);
+}
+
+#[test]
+fn a_partition_outside_of_the_transaction_does_not_hold_back_the_others() {
+    let server = start();
+    let mut producer = Producer::new(&server, "id");
+    producer.add(1);
+    assert_eq!(
+        producer.try_produce(11, &[(0, 0), (1, 0)], None),
+        [TRANSACTION_ABORTABLE, NONE]
+    );
+    assert_eq!(producer.try_produce(11, &[(1, 1)], None), [NONE]);
+}
+
+#[test]
+fn all_partitions_of_a_produce_come_into_the_transaction_at_once() {
+    let server = start_with(&[("transaction.state.log.num.partitions", "1")]);
+    if server.kind() == Kind::Kafka {
+        skip("Produce adds partitions since Kafka 4.0");
+        return;
+    }
+    let mut wire = Wire::connect(&server);
+    let mut stored = || offset_at(&mut wire, "__transaction_state", 0, -1);
+    let mut producer = Producer::new(&server, "id");
+    let before = stored();
+    let sent = [(0, 0), (1, 0)];
+    assert_eq!(producer.try_produce(12, &sent, None), [NONE, NONE]);
+    assert_eq!(stored(), before + 1, "they are one change");
+    let sent = [(0, 1), (1, 1)];
+    assert_eq!(producer.try_produce(12, &sent, None), [NONE, NONE]);
+    assert_eq!(stored(), before + 1, "the partitions know");
+    assert_eq!(producer.try_end(5, true).0, NONE);
+    producer.wait_for("CompleteCommit");
+    producer.epoch += 1;
+    // What can't be written does not come into the transaction, and does not hold back what can.
+    let before = stored();
+    let sent = [(0, 0), (1, 0), (9, 0)];
+    assert_eq!(
+        producer.try_produce(12, &sent, Some(0)),
+        [CORRUPT_MESSAGE, NONE, UNKNOWN_TOPIC_OR_PARTITION]
+    );
+    assert_eq!(producer.try_produce(12, &[(0, 0)], None), [NONE]);
+    assert_eq!(stored(), before + 2, "each came with its own request");
 }
 
 #[test]

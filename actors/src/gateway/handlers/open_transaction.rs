@@ -1,60 +1,78 @@
 //! Sees to it that a transaction is open before something is appended in it (KIP-890).
 
-use std::collections::BTreeSet;
+use troupe_protocol::kafka::errors::ErrorCode;
 
 use crate::gateway::request::RequestContext;
-use crate::partition::{Answer, PartitionHandle, Verification};
+use crate::partition::{Answer, PartitionHandle, TopicPartition, Verification};
 use crate::transactions::Producer;
 
-/// What is to be appended.
+/// The transaction that something is to be appended in.
 pub(super) struct Begun<'a> {
     pub(super) transactional_id: &'a str,
     pub(super) producer: Producer,
-    /// The sequence that it begins with.
-    pub(super) sequence: i32,
-    pub(super) partition: &'a PartitionHandle,
-    /// Whether the partition comes into the transaction by that.
+    /// Whether partitions come into the transaction by that.
     pub(super) adds: bool,
 }
 
-/// Makes sure that the transaction is open, with the coordinator's word when the partition does not know it.
+/// Makes sure that the transaction is open in partitions, with the coordinator's word for those that do not know it: all
+/// of them in one question. Each comes with the sequence that is to be appended first, and gets an answer of its own.
 ///
 /// # Errors
 /// Those of the coordinator; PRODUCER_FENCED may be INVALID_PRODUCER_EPOCH already.
-pub(super) async fn verify(cx: &RequestContext, begun: Begun<'_>) -> Answer<Verification> {
+pub(super) async fn verify(
+    cx: &RequestContext,
+    begun: &Begun<'_>,
+    partitions: &[(&PartitionHandle, i32)],
+) -> Vec<Answer<Verification>> {
     let enabled = cx
         .broker
         .current_config
         .borrow()
         .transaction_partition_verification_enable;
     if !enabled && !begun.adds {
-        return Ok(Verification::NotNeeded);
+        return vec![Ok(Verification::NotNeeded); partitions.len()];
     }
     let Producer { id, epoch } = begun.producer;
     let now_ms = cx.broker.runtime.clock.now_ms();
-    let partition = begun.partition;
-    let Some(guard) = partition.begin_verification((id, epoch, begun.sequence), now_ms) else {
-        return Ok(Verification::Ongoing);
-    };
-    match ask(cx, &begun).await {
-        Ok(()) => Ok(Verification::Verified(guard)),
-        Err(error) => {
-            if !error.is_retriable() {
-                partition.verification_refused(id, guard);
-            }
-            Err(error)
+    let guarded = partitions.iter().map(|&(partition, sequence)| {
+        let guard = partition.begin_verification((id, epoch, sequence), now_ms);
+        (partition, guard)
+    });
+    let guarded: Vec<_> = guarded.collect();
+    let unknown = guarded.iter().filter(|(_, guard)| guard.is_some());
+    let unknown = unknown.map(|(partition, _)| partition.topic_partition().clone());
+    let mut answers = ask(cx, begun, unknown.collect()).await.into_iter();
+    let verifications = guarded.into_iter().map(|(partition, guard)| {
+        let Some(guard) = guard else {
+            return Ok(Verification::Ongoing);
+        };
+        let answer = answers.next().unwrap_or(Err(ErrorCode::UnknownServerError));
+        if answer.is_err_and(|error| !error.is_retriable()) {
+            partition.verification_refused(id, guard);
         }
-    }
+        answer.map(|()| Verification::Verified(guard))
+    });
+    verifications.collect()
 }
 
-async fn ask(cx: &RequestContext, begun: &Begun<'_>) -> Answer<()> {
+/// Asks the coordinator, who answers for each partition.
+async fn ask(
+    cx: &RequestContext,
+    begun: &Begun<'_>,
+    partitions: Vec<TopicPartition>,
+) -> Vec<Answer<()>> {
+    let count = partitions.len();
+    if count == 0 {
+        return Vec::new();
+    }
     let coordinators = &cx.broker.transactions;
     let (id, producer) = (begun.transactional_id, begun.producer);
-    let partition = begun.partition.topic_partition().clone();
-    if begun.adds {
-        let partitions = BTreeSet::from([partition]);
-        return coordinators.add_written(id, producer, partitions).await;
-    }
-    let answers = coordinators.verify(id, producer, vec![partition]).await?;
-    answers.into_iter().collect()
+    let answers = if begun.adds {
+        let partitions = partitions.into_iter().collect();
+        let added = coordinators.add_written(id, producer, partitions).await;
+        added.map(|()| vec![Ok(()); count])
+    } else {
+        coordinators.verify(id, producer, partitions).await
+    };
+    answers.unwrap_or_else(|error| vec![Err(error); count])
 }

@@ -173,15 +173,18 @@ async fn enter_transaction(
     let wanted = offsets_partition(cx, &request.group_id)?;
     let image = cx.broker.image();
     let found = image.partition(&wanted.topic, wanted.partition);
+    let partition = found
+        .and_then(|found| found.local.as_ref())
+        .ok_or(ErrorCode::NotCoordinator)?;
     let begun = Begun {
         transactional_id: &request.transactional_id,
         producer,
-        sequence: NO_SEQUENCE,
-        partition: found
-            .and_then(|found| found.local.as_ref())
-            .ok_or(ErrorCode::NotCoordinator)?,
         adds: cx.version >= FIRST_WITH_IMPLICIT_ADD,
     };
-    let verified = open_transaction::verify(cx, begun).await;
+    let verified = open_transaction::verify(cx, &begun, &[(partition, NO_SEQUENCE)]).await;
+    let mut verified = verified.into_iter();
+    let verified = verified
+        .next()
+        .unwrap_or(Err(ErrorCode::UnknownServerError));
     verified.map_err(for_writers)
 }

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use troupe_protocol::kafka::api::DecodeError;
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::produce::{
-    ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopic,
-    ProduceTopicResponse,
+    LeaderIdAndEpoch, ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse,
+    ProduceTopic, ProduceTopicResponse,
 };
 use troupe_protocol::kafka::records::batch::{BatchHeader, TimestampType};
 use troupe_protocol::kafka::records::builder::recompress;
@@ -25,15 +25,14 @@ use troupe_protocol::kafka::records::validate::{
 };
 use uuid::Uuid;
 
-use self::transaction::verify;
 use super::leaders;
 use crate::config::{self, CompressionType, TopicConfig};
 use crate::gateway::connection::{Outcome, Pending, Work};
 use crate::gateway::dispatch::{Envelope, frame};
 use crate::gateway::request::RequestContext;
-use crate::metadata::{MetadataImage, PartitionImage, TopicImage};
-use crate::partition::Answer;
+use crate::metadata::{MetadataImage, TopicImage};
 use crate::partition::messages::{Acks, Append, Appended};
+use crate::partition::{Answer, PartitionHandle, Verification};
 
 const FIRST_WITH_TOPIC_ID: i16 = 13;
 const FIRST_WITH_ZSTD: i16 = 7;
@@ -54,10 +53,23 @@ pub(crate) fn start(
 }
 
 /// A topic of the request and what happens to its partitions.
-struct Topic {
+struct Topic<P> {
     name: String,
     id: Uuid,
-    partitions: Vec<Step>,
+    partitions: Vec<P>,
+}
+
+/// A batch that was checked, on its way to its partition.
+struct Ready {
+    index: i32,
+    replica: PartitionHandle,
+    /// Who leads the partition.
+    leader: LeaderIdAndEpoch,
+    batch: BytesMut,
+    header: BatchHeader,
+    acks: Acks,
+    /// Whether the transaction of the batch is open.
+    verification: Answer<Verification>,
 }
 
 enum Step {
@@ -105,45 +117,40 @@ fn acks(acks: i16) -> Option<Acks> {
     }
 }
 
-/// Hands every batch to its partition, in order.
+/// Hands every batch to its partition, in order. That of a transaction goes when it is known that this is open.
 async fn dispatch(
     cx: &RequestContext,
     transactional_id: Option<&str>,
     topics: Vec<ProduceTopic>,
     acks: Answer<Acks>,
-) -> Vec<Topic> {
+) -> Vec<Topic<Step>> {
     let image = cx.broker.image();
     let now_ms = cx.broker.runtime.clock.now_ms();
-    let mut begun = Vec::with_capacity(topics.len());
-    for ProduceTopic {
+    let topics = topics.into_iter();
+    let mut checked: Vec<_> = topics
+        .map(|topic| check(cx, &image, topic, acks, now_ms))
+        .collect();
+    if let Some(id) = transactional_id {
+        let partitions = checked.iter_mut().flat_map(|topic| &mut topic.partitions);
+        transaction::verify(cx, id, partitions.flatten().collect()).await;
+    }
+    let mut begun = Vec::with_capacity(checked.len());
+    for Topic {
         name,
-        topic_id,
+        id,
         partitions,
-    } in topics
+    } in checked
     {
-        let topic = find_topic(&image, cx.version, &name, topic_id);
         let mut steps = Vec::with_capacity(partitions.len());
-        for ProducePartition { index, records } in partitions {
-            let step = match (acks, &topic) {
-                (Err(error), _) => Err(failed(index, error)),
-                (_, Err(error)) => Err(failed(index, *error)),
-                (Ok(acks), Ok(topic)) => {
-                    let part = Part {
-                        index,
-                        records,
-                        transactional_id,
-                    };
-                    append(cx, topic, part, acks, now_ms).await
-                }
-            };
-            steps.push(match step {
-                Ok(appending) => Step::Appending(appending),
+        for partition in partitions {
+            steps.push(match partition {
+                Ok(ready) => hand_over(ready).await,
                 Err(response) => Step::Answered(*response),
             });
         }
         begun.push(Topic {
             name,
-            id: topic_id,
+            id,
             partitions: steps,
         });
     }
@@ -154,6 +161,29 @@ async fn dispatch(
     });
     cx.affinity.borrow_mut().observe(threads);
     begun
+}
+
+/// Checks the batches for a topic.
+fn check(
+    cx: &RequestContext,
+    image: &MetadataImage,
+    topic: ProduceTopic,
+    acks: Answer<Acks>,
+    now_ms: i64,
+) -> Topic<Result<Ready, Refusal>> {
+    let (name, id) = (topic.name, topic.topic_id);
+    let found = find_topic(image, cx.version, &name, id);
+    let wanted = acks.and_then(|acks| Ok((acks, found?)));
+    let partitions = topic.partitions.into_iter();
+    let partitions = partitions.map(|partition| match wanted {
+        Ok((acks, topic)) => check_partition(cx, topic, partition, acks, now_ms),
+        Err(error) => Err(failed(partition.index, error)),
+    });
+    Topic {
+        partitions: partitions.collect(),
+        name,
+        id,
+    }
 }
 
 type Refusal = Box<ProducePartitionResponse>;
@@ -182,54 +212,59 @@ fn find_topic<'a>(
     }
 }
 
-/// What a request has for one partition.
-struct Part<'a> {
-    index: i32,
-    records: Option<BytesMut>,
-    transactional_id: Option<&'a str>,
-}
-
-/// Validates one partition's records and hands them over; the answer comes through the channel.
-async fn append(
+/// Checks one partition's batch, and that it can be taken here.
+fn check_partition(
     cx: &RequestContext,
     topic: &TopicImage,
-    part: Part<'_>,
+    partition: ProducePartition,
     acks: Acks,
     now_ms: i64,
-) -> Result<Appending, Refusal> {
-    let Part { index, records, .. } = part;
+) -> Result<Ready, Refusal> {
+    let ProducePartition { index, records } = partition;
     let partition = topic
         .partition(index)
         .ok_or_else(|| failed(index, ErrorCode::UnknownTopicOrPartition))?;
-    let not_leader = || Box::new(not_leader(index, ErrorCode::NotLeaderOrFollower, partition));
-    let leads = partition.leader == cx.broker.broker_id;
-    let handle = partition
-        .local
-        .as_ref()
-        .filter(|_| leads)
-        .ok_or_else(not_leader)?;
+    let leader = leaders::current_leader(partition);
+    let local = partition.local.as_ref();
+    let replica = local
+        .filter(|_| partition.leader == cx.broker.broker_id)
+        .ok_or_else(|| Box::new(not_leader_or(index, ErrorCode::NotLeaderOrFollower, leader)))?;
     let (batch, header) = prepare(records, &topic.config, cx.version, now_ms)
         .map_err(|invalid| refused(index, invalid))?;
-    let verification = verify(cx, part.transactional_id, handle, &header)
-        .await
-        .map_err(|error| not_in_transaction(index, error))?;
-    let (reply, answer) = oneshot::channel();
-    let append = Append {
+    Ok(Ready {
+        index,
+        replica: replica.clone(),
+        leader,
         batch,
         header,
         acks,
+        verification: Ok(Verification::NotNeeded),
+    })
+}
+
+/// Hands a batch to its partition, if its transaction is open; the answer comes through the channel.
+async fn hand_over(ready: Ready) -> Step {
+    let index = ready.index;
+    let verification = match ready.verification {
+        Ok(verification) => verification,
+        Err(error) => return Step::Answered(not_in_transaction(index, error)),
+    };
+    let (reply, answer) = oneshot::channel();
+    let append = Append {
+        batch: ready.batch,
+        header: ready.header,
+        acks: ready.acks,
         verification,
         reply,
     };
-    handle
-        .send(append)
-        .await
-        .map_err(|error| Box::new(not_leader_or(index, error, partition)))?;
-    Ok(Appending {
-        index,
-        thread: handle.thread(),
-        answer,
-    })
+    match ready.replica.send(append).await {
+        Ok(()) => Step::Appending(Appending {
+            index,
+            thread: ready.replica.thread(),
+            answer,
+        }),
+        Err(error) => Step::Answered(not_leader_or(index, error, ready.leader)),
+    }
 }
 
 /// Checks a batch against the topic's configuration, and brings it into the form in which it is stored.
@@ -321,8 +356,8 @@ fn refused(index: i32, invalid: InvalidBatch) -> Refusal {
     response
 }
 
-fn not_in_transaction(index: i32, error: ErrorCode) -> Refusal {
-    let mut response = failed(index, error);
+fn not_in_transaction(index: i32, error: ErrorCode) -> ProducePartitionResponse {
+    let mut response = ProducePartitionResponse::failed(index, error);
     response.error_message = Some(match error {
         ErrorCode::NotEnoughReplicas => {
             "the coordinator of the transaction cannot be asked".to_owned()
@@ -332,26 +367,14 @@ fn not_in_transaction(index: i32, error: ErrorCode) -> Refusal {
     response
 }
 
-fn not_leader(
-    index: i32,
-    error: ErrorCode,
-    partition: &PartitionImage,
-) -> ProducePartitionResponse {
-    let current_leader = Some(leaders::current_leader(partition));
-    ProducePartitionResponse {
-        current_leader,
-        ..ProducePartitionResponse::failed(index, error)
-    }
-}
-
 fn not_leader_or(
     index: i32,
     error: ErrorCode,
-    partition: &PartitionImage,
+    leader: LeaderIdAndEpoch,
 ) -> ProducePartitionResponse {
-    match error {
-        ErrorCode::NotLeaderOrFollower => not_leader(index, error, partition),
-        _ => ProducePartitionResponse::failed(index, error),
+    ProducePartitionResponse {
+        current_leader: (error == ErrorCode::NotLeaderOrFollower).then_some(leader),
+        ..ProducePartitionResponse::failed(index, error)
     }
 }
 
@@ -361,7 +384,7 @@ async fn finish(
     envelope: Envelope,
     acks: Option<Acks>,
     deadline: Instant,
-    topics: Vec<Topic>,
+    topics: Vec<Topic<Step>>,
 ) -> Outcome {
     let mut response = ProduceResponse::default();
     for Topic {
@@ -387,7 +410,10 @@ async fn finish(
                             let image = cx.broker.image();
                             let topic = find_topic(&image, cx.version, &name, id).ok();
                             match topic.and_then(|topic| topic.partition(index)) {
-                                Some(partition) => not_leader_or(index, error, partition),
+                                Some(partition) => {
+                                    let leader = leaders::current_leader(partition);
+                                    not_leader_or(index, error, leader)
+                                }
                                 None => ProducePartitionResponse::failed(index, error),
                             }
                         }

@@ -6,9 +6,10 @@ use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::produce::ProduceRequest;
 use troupe_protocol::kafka::records::batch::BatchHeader;
 
+use super::Ready;
 use crate::gateway::handlers::open_transaction::{self, Begun};
 use crate::gateway::request::RequestContext;
-use crate::partition::{Answer, PartitionHandle, Verification};
+use crate::partition::Answer;
 use crate::transactions::Producer;
 
 /// The first version whose producers know TRANSACTION_ABORTABLE.
@@ -39,19 +40,16 @@ pub(super) fn check(request: &ProduceRequest) -> Answer<()> {
     }
 }
 
-/// Makes sure that the transaction of a batch is open, with the coordinator's word when the partition does not know it.
-///
-/// # Errors
-/// What the producer is told when it is not.
-pub(super) async fn verify(
-    cx: &RequestContext,
-    transactional_id: Option<&str>,
-    partition: &PartitionHandle,
-    header: &BatchHeader,
-) -> Answer<Verification> {
-    let Some(transactional_id) = transactional_id.filter(|_| header.attributes.is_transactional())
-    else {
-        return Ok(Verification::NotNeeded);
+/// Makes sure that the transaction of these batches is open where they go, and notes that on each of those that belong to
+/// it, or what its producer is told when it is not.
+pub(super) async fn verify(cx: &RequestContext, transactional_id: &str, batches: Vec<&mut Ready>) {
+    let batches = batches.into_iter();
+    let mut batches: Vec<_> = batches
+        .filter(|ready| ready.header.attributes.is_transactional())
+        .collect();
+    // They are all of one producer: `check` has seen to that.
+    let Some(header) = batches.first().map(|first| first.header) else {
+        return;
     };
     let begun = Begun {
         transactional_id,
@@ -59,12 +57,16 @@ pub(super) async fn verify(
             id: header.producer_id,
             epoch: header.producer_epoch,
         },
-        sequence: header.base_sequence,
-        partition,
         adds: cx.version >= FIRST_THAT_ADDS,
     };
-    let verified = open_transaction::verify(cx, begun).await;
-    verified.map_err(|error| told(error, cx.version))
+    let partitions = batches.iter();
+    let partitions: Vec<_> = partitions
+        .map(|ready| (&ready.replica, ready.header.base_sequence))
+        .collect();
+    let verified = open_transaction::verify(cx, &begun, &partitions).await;
+    for (ready, verified) in batches.iter_mut().zip(verified) {
+        ready.verification = verified.map_err(|error| told(error, cx.version));
+    }
 }
 
 /// Says in the words of Produce what a coordinator answered. NOT_ENOUGH_REPLICAS is what makes producers of any age send a
