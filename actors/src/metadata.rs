@@ -85,6 +85,22 @@ impl MetadataImage {
         }
     }
 
+    /// Takes its offices from a broker: the controller's, and all leaderships.
+    pub fn depose(&mut self, broker: BrokerId) {
+        if self.controller_id == broker {
+            self.controller_id = NO_LEADER;
+        }
+        let leads = |partition: &PartitionImage| partition.leader == broker;
+        for topic in self.topics.values_mut() {
+            if topic.partitions.iter().any(leads) {
+                let partitions = &mut Arc::make_mut(topic).partitions;
+                for partition in partitions.iter_mut().filter(|partition| leads(partition)) {
+                    partition.leader = NO_LEADER;
+                }
+            }
+        }
+    }
+
     /// Forgets a topic.
     pub fn remove_topic(&mut self, name: &str) {
         if let Some(topic) = self.topics.remove(name) {
@@ -123,6 +139,7 @@ impl BrokerNode {
 }
 
 /// A topic.
+#[derive(Clone)]
 pub struct TopicImage {
     /// Its name.
     pub name: Arc<str>,

@@ -1,4 +1,4 @@
-//! Keeps a broker in its cluster: joins, and joins again when the session was lost.
+//! Keeps a broker in its cluster: joins, and when the session was lost, leads nothing until it has joined again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,8 +72,9 @@ impl Joining {
                 }
             }
             if client.has_ended() {
+                self.controller.leave_office().await;
                 tracing::warn!(
-                    "the session with the coordination service has expired; joining again"
+                    "the session with the coordination service has expired; this broker leads nothing until it is registered anew"
                 );
                 tokio::select! {
                     _ = &mut stopped => return client,

@@ -20,7 +20,7 @@ use crate::log_manager::LogManagerHandle;
 use crate::metadata::{
     BrokerId, BrokerNode, MetadataImage, NO_LEADER, PartitionImage, TopicImage, is_internal,
 };
-use crate::partition::messages::{BecomeLeader, UpdateConfig};
+use crate::partition::messages::{BecomeLeader, Resign, UpdateConfig};
 use crate::partition::{PartitionHandle, TopicPartition};
 
 /// Topics that are read at once when a controller starts.
@@ -86,6 +86,17 @@ impl Cluster {
         let names = self.coordination.children(paths::TOPICS).await?;
         let topics = self.read_topics(&names).await?;
         self.bring_up(topics, true).await
+    }
+
+    /// Leaves all offices, with the session that they were held by: somebody else may have been elected meanwhile.
+    pub(super) async fn leave_office(&self) {
+        self.publish(|image| image.depose(self.broker_id));
+        let replicas = self.logs.partitions();
+        let resignations = replicas.iter().map(|replica| async move {
+            // One that is gone leads nothing either.
+            let _ = replica.ask(|reply| Resign { reply }).await;
+        });
+        join_all(resignations).await;
     }
 
     async fn read_topics(&self, names: &[String]) -> Result<Vec<StoredTopic>, CoordinationError> {

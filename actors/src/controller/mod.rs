@@ -108,6 +108,20 @@ impl Handler<TakeOffice> for Controller {
     }
 }
 
+/// Leaves all offices, when the session is over.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct LeaveOffice;
+
+impl Handler<LeaveOffice> for Controller {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: LeaveOffice, _: &mut Self::Context) -> Self::Result {
+        let cluster = Rc::clone(&self.cluster);
+        Box::pin(async move { cluster.lock().await.leave_office().await })
+    }
+}
+
 /// Creates topics.
 #[derive(Message)]
 #[rtype(result = "Vec<Result<(TopicPlan, Uuid), AdminError>>")]
@@ -296,6 +310,13 @@ impl ControllerHandle {
             coordination,
         };
         Ok(self.addr.send(order).await.map_err(gone)??)
+    }
+
+    /// Tells the controller that the session is over: from now on this broker leads nothing, until
+    /// [`take_office`](Self::take_office).
+    pub async fn leave_office(&self) {
+        // One that has retired has left it.
+        let _ = self.addr.send(LeaveOffice).await;
     }
 
     /// Creates topics: for each what it has become and its id, or why not.

@@ -36,6 +36,8 @@ pub(crate) type Running<H> = BTreeMap<i32, (PartitionEpoch, H)>;
 pub(crate) struct PartitionEpoch {
     topic_id: uuid::Uuid,
     leader_epoch: i32,
+    /// Which of the replica's leaderships: there may be two in one epoch.
+    leadership: u64,
 }
 
 /// Waits until the coordinators of partitions that this broker leads have loaded, but not for ever, however many they
@@ -154,11 +156,13 @@ impl<H: Companion> Led<H> {
             .zip(&topic.partitions)
             .filter(|(_, partition)| partition.leader == self.broker_id)
             .filter_map(|(number, partition)| {
+                let replica = partition.local.clone()?;
                 let epoch = PartitionEpoch {
                     topic_id: topic.id,
                     leader_epoch: partition.leader_epoch,
+                    leadership: replica.progress().leaderships,
                 };
-                Some((number, (epoch, partition.local.clone()?)))
+                Some((number, (epoch, replica)))
             })
             .collect()
     }
@@ -176,7 +180,8 @@ mod tests {
     use super::*;
     use crate::config::TopicConfig;
     use crate::metadata::{PartitionImage, TopicImage};
-    use crate::partition::testing::{BROKER, TestClock, open};
+    use crate::partition::messages::Resign;
+    use crate::partition::testing::{BROKER, EPOCH, TestClock, lead, open};
     use crate::storage::memory::MemoryStorage;
 
     /// Notes when it starts and when it has ended.
@@ -260,6 +265,30 @@ mod tests {
         assert_eq!(*notes.borrow(), ["start 4", "end 4", "start 5", "end 5"]);
     }
 
+    /// The image between the two leaderships may go unseen.
+    #[actix_rt::test]
+    async fn another_leadership_in_the_same_epoch_has_another_one() {
+        let storage = Arc::new(MemoryStorage::new());
+        let replica = open(&storage, &TestClock::new(1), TopicConfig::default(), true);
+        let notes = Rc::new(RefCell::new(Vec::new()));
+        let (led, _running) = Led::new(BROKER, "t");
+        let start = |_, epoch| {
+            notes.borrow_mut().push(format!("start {epoch}"));
+            Noting {
+                epoch,
+                notes: Rc::clone(&notes),
+                alive: CancellationToken::new(),
+            }
+        };
+        let image = image(&replica, EPOCH);
+        lead(&replica, &[BROKER]).await;
+        led.follow(&image, start).await;
+        replica.ask(|reply| Resign { reply }).await.unwrap();
+        lead(&replica, &[BROKER]).await;
+        led.follow(&image, start).await;
+        assert_eq!(*notes.borrow(), ["start 3", "end 3", "start 3"]);
+    }
+
     #[actix_rt::test]
     async fn one_that_panicked_starts_again() {
         tokio::time::pause();
@@ -290,6 +319,7 @@ mod tests {
         let epoch = PartitionEpoch {
             topic_id: Uuid::from_u128(7),
             leader_epoch: 1,
+            leadership: 1,
         };
         let one = || (epoch.clone(), Loading(loaded.clone()));
         let running: Running<Loading> = (0..3).map(|partition| (partition, one())).collect();

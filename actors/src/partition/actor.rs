@@ -18,7 +18,7 @@ use super::messages::{
     Append, AppendReplicated, BecomeFollower, BecomeLeader, BeginCleaning, Close, Delete,
     DeleteRecords, Describe, DescribeProducers, EndCleaning, EpochEndOffset, FindCleanable, Flush,
     ListOffset, ListSegmentOffsets, Locate, Maintain, Position, Progress, Read, ReplaceSegments,
-    Truncate, UpdateConfig, WriteMarker,
+    Resign, Truncate, UpdateConfig, WriteMarker,
 };
 use super::replica::{LogBounds, Replica};
 use super::transactions::Transactions;
@@ -359,6 +359,7 @@ handlers! {
     Locate => locate,
     AppendReplicated => append_replicated,
     Truncate => truncate,
+    Resign => resign,
     UpdateConfig => update_config,
     Describe => describe,
     Flush => flush,

@@ -24,6 +24,8 @@ pub struct Progress {
     pub is_leader: bool,
     /// Epoch of the leadership this replica follows or holds; -1 before the first.
     pub leader_epoch: i32,
+    /// Leaderships that began here since this replica was opened: tells two in the same epoch apart.
+    pub leaderships: u64,
     /// First offset that is still there.
     pub log_start_offset: i64,
     /// First offset that consumers may not read yet.
@@ -243,6 +245,14 @@ pub struct BecomeFollower {
     pub leader: i32,
     /// Epoch of its leadership; an older one is FENCED_LEADER_EPOCH.
     pub leader_epoch: i32,
+    /// The answer.
+    pub reply: Reply<()>,
+}
+
+/// Takes the leadership from the replica, until [`BecomeLeader`] gives it one again, in the same epoch or a later one.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Resign {
     /// The answer.
     pub reply: Reply<()>,
 }

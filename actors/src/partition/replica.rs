@@ -13,7 +13,7 @@ use super::messages::{Acks, Progress, Reader};
 /// What a replica does for its partition.
 #[derive(Debug, Clone)]
 enum Role {
-    /// Not told yet.
+    /// Not told yet, or told to resign.
     Unassigned,
     /// Takes writes and serves reads.
     Leader(Leader),
@@ -27,6 +27,7 @@ pub(super) struct Replica {
     broker: i32,
     role: Role,
     leader_epoch: i32,
+    leaderships: u64,
     log_start_offset: i64,
     log_end_offset: i64,
     high_watermark: i64,
@@ -54,6 +55,7 @@ impl Replica {
             broker,
             role: Role::Unassigned,
             leader_epoch: -1,
+            leaderships: 0,
             log_start_offset: log.start,
             log_end_offset: log.end,
             high_watermark: high_watermark.clamp(log.start, log.end.max(log.start)),
@@ -93,11 +95,19 @@ impl Replica {
             role => {
                 *role = Role::Leader(Leader::new(self.broker, self.log_end_offset, order));
                 self.leader_epoch = order.leader_epoch;
+                self.leaderships += 1;
                 true
             }
         };
         self.advance();
         Ok(begins)
+    }
+
+    /// Leads no more. The epoch stays known: an older leadership is refused still, the same one may begin again.
+    pub(super) fn resign(&mut self) {
+        if self.check_leader().is_ok() {
+            self.role = Role::Unassigned;
+        }
     }
 
     /// Follows from now on. An older epoch than the known one is FENCED_LEADER_EPOCH, and so is the one in which this
@@ -348,6 +358,7 @@ impl Replica {
         Progress {
             is_leader: matches!(self.role, Role::Leader(_)),
             leader_epoch: self.leader_epoch,
+            leaderships: self.leaderships,
             log_start_offset: self.log_start_offset,
             high_watermark: self.high_watermark,
             last_stable_offset: self.last_stable_offset(),
@@ -468,6 +479,46 @@ mod tests {
     }
 
     #[test]
+    fn who_resigned_takes_nothing_and_leads_again_in_the_same_epoch() {
+        let mut replica = leading(&[1, 2]);
+        replica.appended(3, 100);
+        replica.follower_fetched(2, 2);
+        replica.resign();
+        assert!(!replica.progress().is_leader);
+        for acks in [Acks::None, Acks::Leader, Acks::All] {
+            assert_eq!(
+                replica.check_append(acks),
+                Err(ErrorCode::NotLeaderOrFollower)
+            );
+        }
+        assert_eq!(
+            replica.check_reader(Reader::Consumer, 5),
+            Err(ErrorCode::NotLeaderOrFollower)
+        );
+        // What a follower says counts for nothing now.
+        replica.follower_fetched(2, 3);
+        assert_eq!((replica.leader_epoch(), replica.high_watermark()), (5, 2));
+        assert_eq!(
+            replica.become_leader(4, &[1], &[1]),
+            Err(ErrorCode::FencedLeaderEpoch)
+        );
+        assert_eq!(
+            replica.become_leader(5, &[1, 2], &[1, 2]),
+            Ok(true),
+            "another leadership, though of the same epoch"
+        );
+        assert_eq!(replica.progress().leaderships, 2);
+        assert_eq!(
+            replica.check_settled(),
+            Err(ErrorCode::OffsetNotAvailable),
+            "it begins at the end of the log, and its followers have to be heard anew"
+        );
+        replica.follower_fetched(2, 3);
+        assert_eq!(replica.check_settled(), Ok(()));
+        assert_eq!(replica.high_watermark(), 3);
+    }
+
+    #[test]
     fn belief_in_another_epoch_is_fenced() {
         let replica = leading(&[1]);
         assert_eq!(replica.check_epoch(-1), Ok(()));
@@ -583,6 +634,7 @@ mod tests {
         Fetch(i32, i64),
         InSync(Vec<i32>),
         DeleteRecords(i64),
+        LeadAgain,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -591,6 +643,7 @@ mod tests {
             (2i32..4, 0i64..200).prop_map(|(broker, offset)| Step::Fetch(broker, offset)),
             prop::sample::subsequence(vec![2, 3], 0..=2).prop_map(Step::InSync),
             (0i64..200).prop_map(Step::DeleteRecords),
+            Just(Step::LeadAgain),
         ]
     }
 
@@ -622,6 +675,10 @@ mod tests {
                         if let Ok(start) = replica.delete_before(offset) {
                             replica.log_starts_at(start);
                         }
+                    }
+                    Step::LeadAgain => {
+                        replica.resign();
+                        replica.become_leader(5, &isr, &[1, 2, 3]).unwrap();
                     }
                 }
                 let now = replica.high_watermark();

@@ -8,7 +8,7 @@ use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::messages::{
     Acks, Appended, BecomeLeader, Close, Delete, DeleteRecords, EpochEndOffset, Flush, FoundOffset,
-    ListOffset, Maintain, OffsetSpec, Reader, UpdateConfig,
+    ListOffset, Maintain, OffsetSpec, Reader, Resign, UpdateConfig,
 };
 use super::testing::{
     BROKER, EPOCH, TestClock, append, batch, lead, open, read, read_from, start_append, values,
@@ -125,6 +125,33 @@ async fn acks_all_waits_for_the_follower() {
         Ok(0)
     );
     assert_eq!(values(&partition, 0).await, pairs(&[(0, "a"), (1, "b")]));
+}
+
+#[actix_rt::test]
+async fn a_leader_that_resigns_sends_producers_away_and_may_lead_again_in_its_epoch() {
+    let Rig { partition, .. } = rig(TopicConfig::default()).await;
+    lead(&partition, &[BROKER, 2]).await;
+    let records = || batch(&["a", "b"], NOW, Some((9, 0, 0)));
+    let waiting = start_append(&partition, records(), Acks::All).await;
+    partition.ask(|reply| Resign { reply }).await.unwrap();
+    assert!(!partition.progress().is_leader);
+    let refused = Err(ErrorCode::NotLeaderOrFollower);
+    assert_eq!(waiting.await.unwrap(), refused);
+    assert_eq!(append(&partition, records(), Acks::Leader).await, refused);
+    let consumed = read(&partition, 0, Reader::Consumer).await;
+    assert_eq!(consumed.error, ErrorCode::NotLeaderOrFollower);
+
+    lead(&partition, &[BROKER]).await;
+    assert_eq!(partition.progress().leader_epoch, EPOCH);
+    // What the producer sends again is in the log already.
+    let again = append(&partition, records(), Acks::All).await;
+    assert_eq!(again.map(|appended| appended.base_offset), Ok(0));
+    let next = append(&partition, batch(&["c"], NOW, Some((9, 0, 2))), Acks::All).await;
+    assert_eq!(next.map(|appended| appended.base_offset), Ok(2));
+    assert_eq!(
+        values(&partition, 0).await,
+        pairs(&[(0, "a"), (1, "b"), (2, "c")])
+    );
 }
 
 #[actix_rt::test]

@@ -12,7 +12,7 @@ use troupe_protocol::kafka::errors::ErrorCode;
 use super::actor::log_config;
 use super::leader::Leadership;
 use super::messages::{
-    BecomeLeader, Close, Delete, DeleteRecords, Description, Flush, Maintain, UpdateConfig,
+    BecomeLeader, Close, Delete, DeleteRecords, Description, Flush, Maintain, Resign, UpdateConfig,
 };
 use super::{Answer, Partition};
 use crate::log::{Expired, Flush as LogFlush};
@@ -45,6 +45,14 @@ impl Partition {
             }
         }
         Ok(())
+    }
+
+    /// Leads no more, until told to again.
+    pub(super) fn resign(&mut self, message: Resign, _: &mut Context<Self>) {
+        self.replica.resign();
+        self.send_producers_away();
+        self.settle();
+        let _ = message.reply.send(Ok(()));
     }
 
     /// Takes a new configuration of the topic.

@@ -369,12 +369,16 @@ async fn restore(
         .await
 }
 
-/// Waits until the partition is not led here in this epoch any more.
+/// Waits until the partition is not led here in this epoch any more, or again.
 async fn led(mut progress: watch::Receiver<Progress>, leader_epoch: i32) {
+    let leadership = progress.borrow().leaderships;
+    let still = |progress: &Progress| {
+        progress.is_leader
+            && progress.leader_epoch == leader_epoch
+            && progress.leaderships == leadership
+    };
     // The sender is gone when the replica is.
-    let _ = progress
-        .wait_for(|progress| !progress.is_leader || progress.leader_epoch != leader_epoch)
-        .await;
+    let _ = progress.wait_for(|progress| !still(progress)).await;
 }
 
 async fn read(

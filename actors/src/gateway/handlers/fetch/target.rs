@@ -312,6 +312,7 @@ mod tests {
     const PROGRESS: Progress = Progress {
         is_leader: true,
         leader_epoch: 3,
+        leaderships: 1,
         log_start_offset: 10,
         high_watermark: 30,
         last_stable_offset: 20,
