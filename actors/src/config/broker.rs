@@ -166,7 +166,7 @@ impl BrokerConfig {
     /// The error comes with the origin of the bad value, where it has one.
     pub fn from_values(values: Values) -> Result<Self, (InvalidConfig, Option<Origin>)> {
         values
-            .validate()
+            .validate(table::broker_key)
             .map_err(|(error, origin)| (error, Some(origin)))?;
         let computed = Computed::from_values(&values).map_err(|error| {
             let origin = error

@@ -259,6 +259,12 @@ impl Kind {
     }
 }
 
+/// Finds a key in a table that is sorted by name.
+pub(super) fn find(keys: &'static [ConfigKey], name: &str) -> Option<&'static ConfigKey> {
+    let index = keys.binary_search_by(|key| key.name.cmp(name)).ok()?;
+    keys.get(index)
+}
+
 /// Splits a list value at commas; blanks around elements do not count, and an empty text is an empty list.
 pub fn list(value: &str) -> impl Iterator<Item = &str> {
     value

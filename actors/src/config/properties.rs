@@ -55,14 +55,20 @@ pub fn load(
         read_file(path, &mut values)?;
     }
     read_environment(environment, &mut values);
+    read_overrides(overrides, &mut values)?;
+    BrokerConfig::from_values(values)
+        .map_err(|(error, origin)| LoadError::Invalid { error, origin })
+}
+
+/// Sets what the command line says, as `key=value`; the later wins.
+pub(super) fn read_overrides(overrides: &[String], values: &mut Values) -> Result<(), LoadError> {
     for text in overrides {
         let (name, value) = text
             .split_once('=')
             .ok_or_else(|| LoadError::Override(text.clone()))?;
         values.set(name.trim(), value.trim(), Origin::Override);
     }
-    BrokerConfig::from_values(values)
-        .map_err(|(error, origin)| LoadError::Invalid { error, origin })
+    Ok(())
 }
 
 /// Sets what a file of the format of Java's `Properties` holds.

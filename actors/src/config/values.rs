@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::typed::FromText;
-use super::{InvalidConfig, table};
+use super::{ConfigKey, InvalidConfig, table};
 
 /// Where a value was given; the strongest comes last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,10 +124,13 @@ impl Values {
             .filter_map(|(name, layers)| Some((name.as_str(), layers.first()?)))
     }
 
-    /// Checks each given value against its key. The first bad one is the error, with its origin.
-    pub fn validate(&self) -> Result<(), (InvalidConfig, Origin)> {
+    /// Checks each given value against its key, if it has one. The first bad one is the error, with its origin.
+    pub(super) fn validate(
+        &self,
+        key: impl Fn(&str) -> Option<&'static ConfigKey>,
+    ) -> Result<(), (InvalidConfig, Origin)> {
         for (name, given) in self.iter() {
-            if let Some(key) = table::broker_key(name) {
+            if let Some(key) = key(name) {
                 key.validate(&given.value)
                     .map_err(|error| (error, given.origin.clone()))?;
             }
@@ -196,7 +199,7 @@ mod tests {
     fn a_bad_value_names_where_it_stands() {
         let mut values = Values::default();
         values.set("num.partitions", "many", file(7));
-        let (error, origin) = values.validate().unwrap_err();
+        let (error, origin) = values.validate(table::broker_key).unwrap_err();
         assert_eq!(
             error.to_string(),
             "Invalid value many for configuration num.partitions: Not a number of type INT"

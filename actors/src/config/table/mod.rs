@@ -14,6 +14,7 @@ mod security;
 mod topic;
 mod troupe;
 
+use super::key::find;
 use super::{ConfigKey, Update};
 
 const BROKER: [&[ConfigKey]; 8] = [
@@ -75,11 +76,6 @@ pub fn is_extension(name: &str) -> bool {
         || ["rsm.config.", "rlmm.config.", "config.providers"]
             .iter()
             .any(|prefix| name.starts_with(prefix))
-}
-
-fn find(keys: &'static [ConfigKey], name: &str) -> Option<&'static ConfigKey> {
-    let index = keys.binary_search_by(|key| key.name.cmp(name)).ok()?;
-    keys.get(index)
 }
 
 /// Cuts `listener.name.<listener>.` and, for SASL, `<mechanism>.` off a name (KIP-103, KIP-226).

@@ -5,6 +5,7 @@ mod table;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
+use super::key::find;
 use super::properties::{self, LoadError};
 use super::typed::FromText;
 use super::{ConfigKey, Effect, InvalidConfig, Origin, Values, list};
@@ -28,8 +29,7 @@ pub fn keys() -> impl Iterator<Item = &'static ConfigKey> {
 }
 
 fn key(name: &str) -> Option<&'static ConfigKey> {
-    let index = table::ZOOKEEPER.binary_search_by(|key| key.name.cmp(name));
-    index.ok().and_then(|index| table::ZOOKEEPER.get(index))
+    find(table::ZOOKEEPER, name)
 }
 
 /// Tells why a `zookeeper.properties` cannot be used.
@@ -71,24 +71,16 @@ impl ZookeeperConfig {
         if let Some(path) = file {
             properties::read_file(path, &mut values)?;
         }
-        for text in overrides {
-            let (name, value) = text
-                .split_once('=')
-                .ok_or_else(|| LoadError::Override(text.clone()))?;
-            values.set(name.trim(), value.trim(), Origin::Override);
-        }
+        properties::read_overrides(overrides, &mut values)?;
         refuse_ensemble(&values)?;
         Self::from_values(values)
             .map_err(|(error, origin)| LoadError::Invalid { error, origin }.into())
     }
 
     fn from_values(values: Values) -> Result<Self, (InvalidConfig, Option<Origin>)> {
-        for (name, given) in values.iter() {
-            if let Some(key) = key(name) {
-                key.validate(&given.value)
-                    .map_err(|error| (error, Some(given.origin.clone())))?;
-            }
-        }
+        values
+            .validate(key)
+            .map_err(|(error, origin)| (error, Some(origin)))?;
         let at = |name: &str, error: InvalidConfig| {
             let origin = values.given(name).map(|given| given.origin.clone());
             (error, origin)
