@@ -218,6 +218,17 @@ impl ClusterContext {
         self.deletions.contains_key(topic) && self.reassigning(topic).is_empty()
     }
 
+    /// Takes back the deletion of replicas that was to follow the end of a reassignment, when that was lost.
+    pub(super) fn forget_early_removals(&mut self) {
+        let mut deletions = std::mem::take(&mut self.deletions);
+        for (topic, deletion) in &mut deletions {
+            if !self.reassigning(topic).is_empty() {
+                deletion.replicas.clear();
+            }
+        }
+        self.deletions = deletions;
+    }
+
     fn reassigning(&self, topic: &str) -> Vec<i32> {
         let partitions = self.topics.get(topic).into_iter();
         partitions

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::TopicRead;
-use super::context::{ClusterContext, Leadership, Topic};
+use super::context::{ClusterContext, Leadership, Partition, Topic};
 use super::plan::{self, Plan};
 use super::settle::Brokers;
 use crate::metadata::{BrokerId, BrokerNode};
@@ -37,6 +37,7 @@ impl Draft {
 
     pub(super) fn finish(mut self) -> Plan {
         self.settle();
+        self.ask_to_delete();
         Plan {
             steps: plan::steps(&self.base, &mut self.context, &self.rewritten),
             refused: self.refused,
@@ -51,12 +52,14 @@ impl Draft {
         let brokers = Brokers::of(&self.context);
         let mut settled = Vec::new();
         for (name, topic, partition) in self.context.partitions() {
-            if let Some((becomes, unclean)) = brokers.settle(topic, partition)
-                && !self.context.is_being_deleted(&name.topic)
-            {
-                settled.push((name, becomes, unclean));
+            // One step may make the next one possible: who is elected may be what a reassignment waited for.
+            let first = brokers.settle(topic, partition);
+            let next = |(before, _): &(Partition, bool)| brokers.settle(topic, before);
+            for (becomes, unclean) in std::iter::successors(first, next) {
+                settled.push((name.clone(), becomes, unclean));
             }
         }
+        settled.retain(|(name, _, _)| !self.context.is_being_deleted(&name.topic));
         for (name, becomes, unclean) in settled {
             if let Some(partition) = self.context.partition_mut(&name) {
                 *partition = becomes;
@@ -93,6 +96,7 @@ impl Draft {
             .retain(|id, _| now.contains_key(id) && !came.contains(id));
         let stayed = &context.brokers;
         context.shutting_down.retain(|id| stayed.contains_key(id));
+        self.forget_asked();
         self.settle();
         self.context.brokers = now;
         self.greeted = came;
@@ -128,13 +132,48 @@ impl Draft {
         }
     }
 
-    pub(super) fn states(&mut self, read: BTreeMap<TopicPartition, Leadership>) {
-        for (name, leadership) in read {
+    /// Topics whose node somebody has removed: they are forgotten, their replicas' files stay.
+    pub(super) fn topics_gone(&mut self, names: &BTreeSet<Arc<str>>) {
+        let context = &mut self.context;
+        context.topics.retain(|name, _| !names.contains(name));
+        context.stale.retain(|name| !names.contains(&name.topic));
+    }
+
+    pub(super) fn states(&mut self, read: BTreeMap<TopicPartition, Option<Leadership>>) {
+        let mut removed = Vec::new();
+        for (name, read) in read {
             self.context.stale.remove(&name);
             if let Some(partition) = self.context.partition_mut(&name) {
-                partition.leadership = Some(leadership);
+                if read.is_none() {
+                    removed.push(name);
+                }
+                partition.leadership = read.or(partition.leadership.take());
             }
         }
         self.base = self.context.topics.clone();
+        for name in removed {
+            self.restore(&name);
+        }
+    }
+
+    /// Somebody has removed a state that had been: it is written again, and not as if the partition were new, because
+    /// leader epochs must not begin anew.
+    fn restore(&mut self, name: &TopicPartition) {
+        let epoch = self.context.controller_epoch;
+        if let Some(partition) = self.context.partition_mut(name)
+            && let Some(known) = &mut partition.leadership
+        {
+            *known = known.next(known.leader, known.isr.clone(), epoch);
+        }
+        let stored = self.base.get_mut(&name.topic).map(Arc::make_mut);
+        if let Some(stored) = stored.and_then(|topic| topic.partitions.get_mut(&name.partition)) {
+            stored.leadership = None;
+        }
+    }
+
+    pub(super) fn shut_down(&mut self, broker: BrokerId) {
+        if self.context.brokers.contains_key(&broker) {
+            self.context.shutting_down.insert(broker);
+        }
     }
 }

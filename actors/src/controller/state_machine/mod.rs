@@ -5,9 +5,12 @@
 //! orders for the brokers: a partition whose write was lost is told of nowhere, and is decided on again when it was read.
 
 pub mod context;
+mod deletion;
 mod draft;
+mod elections;
 pub mod orders;
 pub mod plan;
+mod reassignment;
 mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,8 +36,34 @@ pub enum Event {
     BrokersRead(BTreeMap<BrokerId, Arc<BrokerNode>>),
     /// Topics that are new, or whose node has changed.
     TopicsRead(BTreeMap<Arc<str>, TopicRead>),
-    /// Partitions whose state was changed by their leader, or a write to which was lost.
-    StatesRead(BTreeMap<TopicPartition, Leadership>),
+    /// Topics that had a node and have none any more, without having been deleted.
+    TopicsGone(BTreeSet<Arc<str>>),
+    /// Partitions whose state was changed by their leader, or a write to which was lost; `None` where there is no state.
+    StatesRead(BTreeMap<TopicPartition, Option<Leadership>>),
+    /// Topics carry the mark of deletion. (Where `delete.topic.enable` is off they are unmarked instead.)
+    DeletionAsked(BTreeSet<Arc<str>>),
+    /// A broker has answered the order to delete a replica.
+    ReplicaDeleted {
+        /// Of which partition.
+        partition: TopicPartition,
+        /// Which broker.
+        broker: BrokerId,
+        /// Whether it is gone; else its broker could not.
+        deleted: bool,
+    },
+    /// Preferred leaders are to lead.
+    PreferredAsked(BTreeSet<TopicPartition>),
+    /// `leader.imbalance.check.interval.seconds` are over.
+    BalanceDue {
+        /// `leader.imbalance.per.broker.percentage`.
+        percentage: u32,
+    },
+    /// Partitions that nobody leads are to be led, even by a replica that lacks records.
+    UncleanAsked(BTreeSet<TopicPartition>),
+    /// A broker is about to stop. It may when [`ClusterContext::still_led_by`] lists nothing any more.
+    ShutdownAsked(BrokerId),
+    /// Partitions are to move to other brokers, or, without any, back.
+    ReassignmentAsked(BTreeMap<TopicPartition, Option<Vec<BrokerId>>>),
 }
 
 /// A topic as its znodes say.
@@ -47,18 +76,34 @@ pub struct TopicRead {
 }
 
 /// Decides what to do about an event.
+///
+/// What was asked for a partition that turns out stale afterwards is to be asked again.
 pub fn decide(context: &ClusterContext, event: Event) -> Plan {
     let mut draft = Draft::of(context);
     match event {
         Event::TookOffice { restarted } => draft.take_office(&restarted),
         Event::BrokersRead(brokers) => draft.brokers(brokers),
         Event::TopicsRead(topics) => draft.topics(topics),
+        Event::TopicsGone(topics) => draft.topics_gone(&topics),
         Event::StatesRead(states) => draft.states(states),
+        Event::DeletionAsked(topics) => draft.delete(topics),
+        Event::ReplicaDeleted {
+            partition,
+            broker,
+            deleted,
+        } => draft.replica_deleted(&partition, broker, deleted),
+        Event::PreferredAsked(partitions) => draft.prefer(partitions),
+        Event::BalanceDue { percentage } => draft.balance(percentage),
+        Event::UncleanAsked(partitions) => draft.elect_uncleanly(partitions),
+        Event::ShutdownAsked(broker) => draft.shut_down(broker),
+        Event::ReassignmentAsked(partitions) => draft.reassign(partitions),
     }
     draft.finish()
 }
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::context::{ClusterContext, Leadership, Partition, Removal, Topic};
+use super::context::{ClusterContext, Leadership, Partition, Removal, Topic, without};
 use crate::metadata::{BrokerId, BrokerNode, NO_LEADER};
 use crate::partition::TopicPartition;
 
@@ -101,6 +101,11 @@ pub(super) fn between(
     for (name, topic) in &after.topics {
         changes.topic(name, topic);
     }
+    for (name, topic) in &before.topics {
+        if !after.topics.contains_key(name) && !before.is_being_deleted(name) {
+            changes.gone(name, topic);
+        }
+    }
     changes.removals();
     changes.orders()
 }
@@ -129,6 +134,7 @@ impl Changes<'_> {
             if !deleting {
                 self.replicas(&info, partition, known);
             }
+            self.dropped(&info, partition, known);
         }
     }
 
@@ -147,10 +153,13 @@ impl Changes<'_> {
                 }
             }
         }
-        let replicas = &partition.assignment.replicas;
+    }
+
+    /// Replicas that were assigned and are not any more.
+    fn dropped(&mut self, info: &PartitionInfo, partition: &Partition, known: Option<&Partition>) {
         let known = known.map_or(&[][..], |known| &known.assignment.replicas);
-        for &broker in known.iter().filter(|id| !replicas.contains(id)) {
-            self.stop(broker, name, info.leader_epoch, true);
+        for broker in without(known, &partition.assignment.replicas) {
+            self.stop(broker, &info.partition, info.leader_epoch, true);
         }
     }
 
@@ -189,6 +198,21 @@ impl Changes<'_> {
                 leader_epoch,
                 delete,
             });
+        }
+    }
+
+    /// A topic that is there no more, and was not deleted.
+    fn gone(&mut self, name: &Arc<str>, topic: &Topic) {
+        for (&number, partition) in &topic.partitions {
+            let name = TopicPartition::new(Arc::clone(name), number);
+            let info = PartitionInfo {
+                leader: BEING_DELETED,
+                ..info(&name, topic, partition, self.after)
+            };
+            for &broker in &partition.assignment.replicas {
+                self.stop(broker, &name, info.leader_epoch, false);
+            }
+            self.metadata.push(info);
         }
     }
 

@@ -159,7 +159,9 @@ impl Changes {
                 self.writes.push(write);
             }
             None => {
-                self.parents = vec![paths::partitions(topic), paths::partition(topic, number)];
+                now.zk_version = 0;
+                self.parents.push(paths::partitions(topic));
+                self.parents.push(paths::partition(topic, number));
                 self.writes.push(Write::Create(path, to_json(&now.znode())));
             }
         }
@@ -235,6 +237,7 @@ pub fn applied(before: &ClusterContext, plan: Plan, written: &[bool]) -> Applied
             _ => {}
         }
     }
+    after.forget_early_removals();
     let orders = orders::between(before, &after, &greeted);
     Applied {
         context: after,
