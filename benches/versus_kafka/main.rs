@@ -17,11 +17,12 @@ mod floor;
 mod groups;
 mod latency;
 mod load;
+mod machine;
 mod measure;
+mod page;
 mod report;
 mod side;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use measure::Measures;
@@ -138,13 +139,10 @@ fn compare(plan: Plan, parts: &[&str], write: bool) {
     }
     drop(sides);
 
-    let page = report::page(&measures, &report::Machine::here());
-    println!("\n{page}");
+    let text = report::page(&measures, &machine::Machine::here());
+    println!("\n{text}");
     if write {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, page).unwrap();
-        println!("written to {}", path.display());
+        page::write(page::Part::Kafka, &text);
     }
 }
 

@@ -1,4 +1,5 @@
 //! What was measured, by name and side.
+#![allow(dead_code, reason = "each benchmark uses its own part of this")]
 
 use std::collections::BTreeMap;
 
@@ -16,20 +17,21 @@ impl Measures {
             Kind::Troupe => "troupe",
             Kind::Kafka => "kafka",
         };
+        self.add_for(name, side, value);
+    }
+
+    pub(crate) fn add_floor(&mut self, name: &str, value: f64) {
+        self.add_for(name, "floor", value);
+    }
+
+    pub(crate) fn add_for(&mut self, name: &str, side: &'static str, value: f64) {
         self.values
             .entry((name.to_owned(), side))
             .or_default()
             .push(value);
     }
 
-    pub(crate) fn add_floor(&mut self, name: &str, value: f64) {
-        self.values
-            .entry((name.to_owned(), "floor"))
-            .or_default()
-            .push(value);
-    }
-
-    /// The values of one measure on one side (`troupe`, `kafka` or `floor`), if it was taken.
+    /// The values of one measure on one side, if it was taken.
     pub(crate) fn of(&self, name: &str, side: &'static str) -> Option<Spread> {
         let mut values = self.values.get(&(name.to_owned(), side))?.clone();
         values.sort_by(f64::total_cmp);

@@ -40,6 +40,12 @@ impl Client {
             .expect("a new session is granted")
     }
 
+    /// Connects with a new session, if the server is ready for it.
+    pub fn try_connect(port: u16, timeout_ms: i32) -> io::Result<Client> {
+        Self::handshake(port, timeout_ms, None, 0)?
+            .ok_or_else(|| io::Error::other("no session is granted"))
+    }
+
     /// Connects with an earlier session; `None` if the server says that it has ended.
     pub fn reconnect(
         port: u16,

@@ -14,9 +14,11 @@ use crate::support::server::free_port;
 /// A running Apache ZooKeeper. It is killed, and its data removed, when this is dropped.
 pub struct Apache {
     port: u16,
+    jars: Jars,
+    options: Vec<String>,
     // Before the directory, so that nothing writes there any more when it is removed.
-    process: Process,
-    _temporary: TempDir,
+    process: Option<Process>,
+    temporary: TempDir,
 }
 
 impl Apache {
@@ -36,11 +38,31 @@ impl Apache {
             .prefix("troupe-test-zookeeper-")
             .tempdir()
             .expect("a temporary directory");
-        let port = free_port();
-        let config = write_config(temporary.path(), port);
-        let options = [options, &["-Dzookeeper.extendedTypesEnabled=true"]].concat();
+        let mut apache = Apache {
+            port: free_port(),
+            jars: jars.clone(),
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+            process: None,
+            temporary,
+        };
+        apache.restart();
+        apache
+    }
+
+    /// Asks the server to end and waits until it has.
+    pub fn terminate(&mut self) {
+        self.process.take().expect("the server runs").terminate();
+    }
+
+    /// Starts the server again after [`Apache::terminate`], on the same port and data.
+    pub fn restart(&mut self) {
+        let config = write_config(self.temporary.path(), self.port);
+        let mut options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        options.push("-Dzookeeper.extendedTypesEnabled=true");
         let class = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
-        let mut command = jars.command_with(class, &options, "log4j-info.properties");
+        let mut command = self
+            .jars
+            .command_with(class, &options, "log4j-info.properties");
         command.arg(&config);
         let process = Process::spawn("zookeeper", command);
         process
@@ -50,12 +72,8 @@ impl Apache {
                     .then_some(())
             })
             .unwrap_or_else(|said| panic!("{said}"));
-        wait_until_serving(port);
-        Apache {
-            port,
-            process,
-            _temporary: temporary,
-        }
+        self.process = Some(process);
+        wait_until_serving(self.port);
     }
 
     pub fn port(&self) -> u16 {
@@ -63,7 +81,7 @@ impl Apache {
     }
 
     pub fn id(&self) -> u32 {
-        self.process.id()
+        self.process.as_ref().expect("the server runs").id()
     }
 }
 
