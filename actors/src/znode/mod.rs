@@ -16,6 +16,8 @@ pub mod admin;
 pub mod connection;
 mod database;
 pub mod four_letter;
+#[cfg(test)]
+mod many_nodes_tests;
 pub mod node;
 mod operations;
 pub mod outbox;
