@@ -25,6 +25,7 @@ use crate::storage::Storage;
 
 pub(crate) const BROKER: i32 = 1;
 pub(crate) const EPOCH: i32 = 3;
+pub(crate) const PRODUCER_ID_EXPIRATION_MS: i64 = 1_000_000;
 pub(crate) const LAG_MAX: Duration = Duration::from_secs(30);
 
 /// A clock that a test sets, and that panics on demand in the middle of whatever asks it.
@@ -94,7 +95,7 @@ pub(crate) fn open_with(
     let surroundings = Surroundings {
         storage: storage.clone(),
         clock: clock.clone(),
-        producer_id_expiration_ms: 1_000_000,
+        producer_id_expiration_ms: PRODUCER_ID_EXPIRATION_MS,
         replica_lag_time_max: LAG_MAX,
         isr_changes,
     };

@@ -3,14 +3,20 @@
 use std::sync::Arc;
 
 use troupe_protocol::kafka::errors::ErrorCode;
+use troupe_protocol::kafka::records::batch::BatchHeader;
 use troupe_protocol::kafka::records::control::EndTxnMarker;
 
 use super::messages::{
-    Acks, DeleteRecords, DescribeProducers, ListOffset, OffsetSpec, Reader, WriteMarker,
+    Acks, Append, DeleteRecords, DescribeProducers, ListOffset, Maintain, OffsetSpec, Reader,
+    WriteMarker,
 };
-use super::testing::{BROKER, TestClock, append, batch, lead, open, read, transactional, values};
-use super::{Answer, PartitionHandle};
+use super::testing::{
+    BROKER, PRODUCER_ID_EXPIRATION_MS, TestClock, append, batch, lead, open, read, transactional,
+    values,
+};
+use super::{Answer, Guard, PartitionHandle, Verification};
 use crate::config::TopicConfig;
+use crate::runtime::Clock;
 use crate::storage::memory::MemoryStorage;
 
 const COMMIT: EndTxnMarker = EndTxnMarker {
@@ -203,4 +209,32 @@ async fn offsets_are_listed_up_to_the_last_stable_one() {
     assert_eq!(list(late, Reader::Consumer).await.unwrap().offset, 2);
     let unstable = list(late, Reader::CommittedConsumer).await.unwrap();
     assert_eq!(unstable.offset, -1);
+}
+
+#[actix_rt::test]
+async fn a_guard_that_nobody_gives_back_expires_as_a_producer_id_does() {
+    let clock = TestClock::new(1);
+    let partition = open(&storage(), &clock, TopicConfig::default(), false);
+    lead(&partition, &[BROKER]).await;
+    let begin = |id| partition.begin_verification((id, 0, 0), clock.now_ms());
+    let (early, late) = (begin(7), begin(8));
+    let verified = |value, id, guard: Option<Guard>| {
+        let batch = transactional(value, (id, 0, 0));
+        let header = BatchHeader::parse(&batch).unwrap();
+        partition.ask(move |reply| Append {
+            batch,
+            header,
+            acks: Acks::All,
+            verification: Verification::Verified(guard.unwrap()),
+            reply,
+        })
+    };
+    clock.advance(PRODUCER_ID_EXPIRATION_MS - 1);
+    partition.send(Maintain).await.unwrap();
+    assert!(verified("a", 7, early).await.is_ok());
+    clock.advance(1);
+    partition.send(Maintain).await.unwrap();
+    let expired = verified("b", 8, late).await.map(|_| ());
+    assert_eq!(expired, Err(ErrorCode::InvalidTxnState));
+    assert!(verified("b", 8, begin(8)).await.is_ok());
 }

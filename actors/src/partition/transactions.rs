@@ -13,6 +13,10 @@ use troupe_protocol::kafka::records::batch::BatchHeader;
 
 use crate::log::producers::Producers;
 
+/// How many producers may be verified at once in a partition. Beyond that the oldest one is forgotten, as if it had expired:
+/// whoever asks for ever more guards must not fill the memory.
+const MAX_VERIFYING: usize = 10_000;
+
 /// How it is known that the transaction of a client's batch is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verification {
@@ -25,7 +29,7 @@ pub enum Verification {
 }
 
 /// Holds for the transaction that a producer is about to open, until it is open or a marker comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Guard(u64);
 
 /// Producer id, epoch and first sequence of what is to be appended.
@@ -46,7 +50,26 @@ struct State {
     /// Epochs of the open transactions, by producer id.
     open: BTreeMap<i64, i16>,
     verifying: BTreeMap<i64, Verifying>,
+    /// Whose guards those are, the oldest first.
+    by_age: BTreeMap<Guard, i64>,
     guards: u64,
+}
+
+impl State {
+    fn forget(&mut self, producer_id: i64) {
+        if let Some(verifying) = self.verifying.remove(&producer_id) {
+            self.by_age.remove(&verifying.guard);
+        }
+    }
+
+    /// Makes room for a guard.
+    fn forget_oldest(&mut self) {
+        while self.verifying.len() >= MAX_VERIFYING
+            && let Some((_, id)) = self.by_age.pop_first()
+        {
+            self.verifying.remove(&id);
+        }
+    }
 }
 
 /// The transactions of one partition.
@@ -65,14 +88,26 @@ impl Transactions {
         if state.open.get(&id) == Some(&epoch) {
             return None;
         }
-        state.guards += 1;
-        let fresh = Verifying {
-            guard: Guard(state.guards),
-            epoch,
-            lowest_sequence: sequence,
-            since_ms: now_ms,
-        };
-        let verifying = state.verifying.entry(id).or_insert(fresh);
+        if !state.verifying.contains_key(&id) {
+            state.forget_oldest();
+        }
+        let State {
+            verifying,
+            by_age,
+            guards,
+            ..
+        } = &mut *state;
+        let verifying = verifying.entry(id).or_insert_with(|| {
+            *guards += 1;
+            let guard = Guard(*guards);
+            by_age.insert(guard, id);
+            Verifying {
+                guard,
+                epoch,
+                lowest_sequence: sequence,
+                since_ms: now_ms,
+            }
+        });
         if epoch > verifying.epoch {
             (verifying.epoch, verifying.lowest_sequence) = (epoch, sequence);
         } else if epoch == verifying.epoch {
@@ -86,7 +121,7 @@ impl Transactions {
         let mut state = self.state();
         let verifying = state.verifying.get(&producer_id);
         if verifying.is_some_and(|verifying| verifying.guard == guard) {
-            state.verifying.remove(&producer_id);
+            state.forget(producer_id);
         }
     }
 
@@ -123,7 +158,7 @@ impl Transactions {
             return;
         }
         let mut state = self.state();
-        state.verifying.remove(&header.producer_id);
+        state.forget(header.producer_id);
         if header.attributes.is_control() {
             state.open.remove(&header.producer_id);
         } else {
@@ -140,13 +175,17 @@ impl Transactions {
         let mut state = self.state();
         state.open = open;
         state.verifying.clear();
+        state.by_age.clear();
     }
 
-    /// Forgets those that were to be verified before `before_ms`.
-    pub(super) fn expire(&self, before_ms: i64) {
-        self.state()
-            .verifying
-            .retain(|_, verifying| verifying.since_ms >= before_ms);
+    /// Forgets those that were to be verified `expiration_ms` ago (`producer.id.expiration.ms`) and never came to it.
+    pub(super) fn expire(&self, now_ms: i64, expiration_ms: i64) {
+        let mut state = self.state();
+        let State {
+            verifying, by_age, ..
+        } = &mut *state;
+        verifying.retain(|_, one| now_ms.saturating_sub(one.since_ms) < expiration_ms);
+        by_age.retain(|_, id| verifying.contains_key(id));
     }
 }
 
@@ -239,7 +278,49 @@ mod tests {
         let verified = Verification::Verified(guard);
         assert_eq!(transactions.check(&data(1, 3), verified), Ok(()));
         assert_eq!(transactions.check(&data(1, 4), verified), OUT_OF_ORDER);
-        transactions.expire(1);
+        // It counts from the first time, whatever the epoch.
+        transactions.expire(9, 10);
+        assert_eq!(transactions.check(&data(1, 3), verified), Ok(()));
+        transactions.expire(10, 10);
         assert_eq!(transactions.check(&data(1, 3), verified), NO_TRANSACTION);
+    }
+
+    #[test]
+    fn of_too_many_the_oldest_is_forgotten() {
+        let transactions = Transactions::default();
+        let begin = |id| transactions.begin((id, 0, 0), 0).unwrap();
+        let others = i64::try_from(MAX_VERIFYING).unwrap();
+        begin(1);
+        let guard = begin(7);
+        let check = || transactions.check(&data(0, 0), Verification::Verified(guard));
+        for id in 100..100 + others - 1 {
+            begin(id);
+        }
+        // The first one went. Who is known already takes nobody's place.
+        assert_eq!((begin(7), check()), (guard, Ok(())));
+        begin(1);
+        assert_eq!(check(), NO_TRANSACTION);
+        assert_eq!(transactions.state().verifying.len(), MAX_VERIFYING);
+    }
+
+    #[test]
+    fn guards_are_counted_however_they_go() {
+        let transactions = Transactions::default();
+        let begin = |id| transactions.begin((id, 0, 0), id).unwrap();
+        let left = || {
+            let state = transactions.state();
+            assert_eq!(state.by_age.len(), state.verifying.len());
+            state.by_age.len()
+        };
+        for id in 1..=9 {
+            begin(id);
+        }
+        transactions.refused(8, begin(8));
+        transactions.appended(&data(0, 0));
+        assert_eq!(left(), 7);
+        transactions.expire(11, 9);
+        assert_eq!(left(), 5);
+        transactions.reset(&Producers::default());
+        assert_eq!(left(), 0);
     }
 }

@@ -96,8 +96,7 @@ impl Partition {
         let expiration_ms = self.surroundings.producer_id_expiration_ms;
         if let Some(log) = &mut self.log {
             log.expire_producers(now_ms, expiration_ms);
-            self.transactions
-                .expire(now_ms.saturating_sub(expiration_ms));
+            self.transactions.expire(now_ms, expiration_ms);
         }
         self.delete_expired(ctx);
         self.shrink_isr(ctx);
