@@ -5,6 +5,8 @@
 //! has ended.
 
 mod coordinator;
+#[cfg(test)]
+mod coordinator_tests;
 mod coordinators;
 mod loader;
 mod markers;
