@@ -26,8 +26,8 @@ impl Draft {
         let deletion = self.context.deletions.get_mut(&partition.topic);
         let key = (partition.partition, broker);
         let removal = deletion.and_then(|deletion| deletion.replicas.get_mut(&key));
-        // An answer to what was asked before that broker died says nothing of what it has now.
-        if let Some(removal @ Removal::Asked) = removal {
+        // Where nothing is noted the broker has died since, and what it answered says nothing of what it has now.
+        if let Some(removal) = removal {
             *removal = if deleted {
                 Removal::Done
             } else {

@@ -133,6 +133,19 @@ fn a_lost_write_harms_no_other_and_is_decided_on_again() {
 }
 
 #[test]
+fn who_comes_back_is_not_told_of_what_is_to_be_read_again() {
+    let mut model = Model::with_brokers(&[1, 2, 3]);
+    model.create("t", topic(&[&[1, 2, 3], &[2, 3]]));
+    let restarted = BTreeSet::from([1]);
+    let plan = decide(&model.context, Event::TookOffice { restarted });
+    assert_eq!(plan.steps.len(), 1);
+    let orders = applied(&model.context, plan, &[false]).orders;
+    let told = replica_orders(&orders, 3);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].info.partition, name("t", 1));
+}
+
+#[test]
 fn a_lost_write_that_is_needed_no_more_leaves_nobody_untold() {
     let mut model = Model::with_brokers(&[1]);
     model.create("t", topic(&[&[1, 2]]));
@@ -368,6 +381,8 @@ fn a_deletion_waits_for_moves_and_for_brokers_that_are_away() {
     model.read([name("t", 0)]);
     assert_eq!(model.context.waits_for("t"), Some(Wait::Answers));
     model.went(&[3]);
+    // Nobody is elected for what goes.
+    assert_eq!(state(&model, "t", 0), (1, 2, vec![1, 3]));
     let away = BTreeSet::from([3]);
     assert_eq!(
         model.context.waits_for("t"),
