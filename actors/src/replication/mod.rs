@@ -2,4 +2,10 @@
 //!
 //! What a replica does with it is decided in [`partition`](crate::partition).
 
+mod connection;
+mod fetcher;
+mod fetchers;
 pub mod isr;
+mod session;
+
+pub use fetchers::Fetchers;

@@ -10,6 +10,7 @@ mod api_tests;
 mod bounded;
 pub mod errors;
 pub mod fetch;
+mod fetch_follower;
 #[cfg(test)]
 mod fetch_tests;
 pub mod frame;

@@ -6,7 +6,7 @@ pub(super) const REPLICATION: &[ConfigKey] = keys! {
     /// How many threads move replicas between log directories.
     "num.replica.alter.log.dirs.threads" Int = null, Check::Any, ReadOnly, Ignored;
     /// How many connections to each other broker fetch for replication.
-    "num.replica.fetchers" Int = "1", Check::Any, ClusterWide, Ignored;
+    "num.replica.fetchers" Int = "1", Check::Any, ClusterWide, Used;
     /// How long a fetch waits for remote storage.
     "remote.fetch.max.wait.ms" Int = "500", Check::Min(1), ClusterWide, Ignored;
     /// How long ListOffsets waits for remote storage.
@@ -62,15 +62,15 @@ pub(super) const REPLICATION: &[ConfigKey] = keys! {
     /// Whether segments can be kept in remote storage.
     "remote.log.storage.system.enable" Boolean = "false", Check::Any, ReadOnly, Ignored;
     /// How long a follower waits after a failed fetch.
-    "replica.fetch.backoff.ms" Int = "1000", Check::Min(0), ReadOnly, Ignored;
+    "replica.fetch.backoff.ms" Int = "1000", Check::Min(0), ReadOnly, Used;
     /// How much of a partition a follower fetches at once.
-    "replica.fetch.max.bytes" Int = "1048576", Check::Min(0), ReadOnly, Ignored;
+    "replica.fetch.max.bytes" Int = "1048576", Check::Min(0), ReadOnly, Used;
     /// How many bytes a follower's fetch waits for.
-    "replica.fetch.min.bytes" Int = "1", Check::Any, ReadOnly, Ignored;
+    "replica.fetch.min.bytes" Int = "1", Check::Any, ReadOnly, Used;
     /// The largest answer to a follower's fetch.
-    "replica.fetch.response.max.bytes" Int = "10485760", Check::Min(0), ReadOnly, Ignored;
+    "replica.fetch.response.max.bytes" Int = "10485760", Check::Min(0), ReadOnly, Used;
     /// How long a follower's fetch may wait.
-    "replica.fetch.wait.max.ms" Int = "500", Check::Any, ReadOnly, Ignored;
+    "replica.fetch.wait.max.ms" Int = "500", Check::Any, ReadOnly, Used;
     /// How often high watermarks are written down.
     "replica.high.watermark.checkpoint.interval.ms" Long = "5000", Check::Any, ReadOnly, Used;
     /// Of Kafka 0.8: how many records a follower may be behind.
@@ -82,7 +82,7 @@ pub(super) const REPLICATION: &[ConfigKey] = keys! {
     /// The receive buffer of sockets for replication.
     "replica.socket.receive.buffer.bytes" Int = "65536", Check::Any, ReadOnly, Ignored;
     /// How long a follower waits for its leader's answer.
-    "replica.socket.timeout.ms" Int = "30000", Check::Any, ReadOnly, Ignored;
+    "replica.socket.timeout.ms" Int = "30000", Check::Any, ReadOnly, Used;
     /// How many samples are kept for the quotas of replication.
     "replication.quota.window.num" Int = "11", Check::Min(1), ReadOnly, Ignored;
     /// How long each sample of the quotas of replication lasts.

@@ -1,0 +1,111 @@
+//! A connection to another broker: one request at a time.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use troupe_protocol::kafka::api::ApiKey;
+
+const SIZE_LEN: usize = 4;
+const CORRELATION_ID_LEN: usize = 4;
+
+/// An open connection. After an error it is of no use any more.
+pub(super) struct Connection {
+    stream: TcpStream,
+    client_id: String,
+    /// How long an answer may take.
+    patience: Duration,
+    /// The largest answer that is read, in bytes.
+    limit: usize,
+    correlation_id: i32,
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+fn too_late(_: tokio::time::error::Elapsed) -> io::Error {
+    io::Error::from(io::ErrorKind::TimedOut)
+}
+
+impl Connection {
+    /// Connects within `patience`.
+    pub(super) async fn open(
+        (host, port): (&str, u16),
+        client_id: String,
+        patience: Duration,
+        limit: usize,
+    ) -> io::Result<Self> {
+        let stream = timeout(patience, TcpStream::connect((host, port)))
+            .await
+            .map_err(too_late)??;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            client_id,
+            patience,
+            limit,
+            correlation_id: 0,
+        })
+    }
+
+    /// Sends a request, whose body `write` appends, and returns the body of the answer.
+    pub(super) async fn call(
+        &mut self,
+        key: ApiKey,
+        version: i16,
+        write: impl FnOnce(&mut BytesMut) -> io::Result<()>,
+    ) -> io::Result<BytesMut> {
+        self.correlation_id = self.correlation_id.wrapping_add(1);
+        let mut frame = BytesMut::with_capacity(512);
+        frame.put_i32(0);
+        frame.put_i16(key.code());
+        frame.put_i16(version);
+        frame.put_i32(self.correlation_id);
+        frame.put_i16(i16::try_from(self.client_id.len()).unwrap_or_default());
+        frame.put_slice(self.client_id.as_bytes());
+        if key.request_header_version(version) >= 2 {
+            frame.put_u8(0);
+        }
+        write(&mut frame)?;
+        let size = i32::try_from(frame.len() - SIZE_LEN)
+            .map_err(|_| invalid("a request of more than 2 GiB"))?;
+        if let Some(field) = frame.first_chunk_mut() {
+            *field = size.to_be_bytes();
+        }
+        let answer = timeout(self.patience, self.exchange(&frame)).await;
+        let mut body = answer.map_err(too_late)??;
+        // The header of an answer holds no tagged fields that anybody defined.
+        let tagged = usize::from(key.response_header_version(version) > 0);
+        body.advance(tagged.min(body.len()));
+        Ok(body)
+    }
+
+    async fn exchange(&mut self, frame: &[u8]) -> io::Result<BytesMut> {
+        self.stream.write_all(frame).await?;
+        let size = usize::try_from(self.stream.read_i32().await?).unwrap_or(usize::MAX);
+        if !(CORRELATION_ID_LEN..=self.limit).contains(&size) {
+            return Err(invalid("an answer of an impossible size"));
+        }
+        if self.stream.read_i32().await? != self.correlation_id {
+            return Err(invalid("the answer is not that to the request"));
+        }
+        let size = size - CORRELATION_ID_LEN;
+        let mut body = BytesMut::with_capacity(size);
+        while body.len() < size {
+            let missing = size - body.len();
+            if self
+                .stream
+                .read_buf(&mut (&mut body).limit(missing))
+                .await?
+                == 0
+            {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(body)
+    }
+}
