@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::OFFSETS_TOPIC;
 use super::consumer::assign::Assignor;
@@ -16,19 +14,16 @@ use super::coordinator::{Coordinator, Start};
 use super::group::GroupConfig;
 use super::requests::{CoordinatorHandle, Request};
 use crate::config::BrokerConfig;
-use crate::internal_topic::led::{Led, Running, all_ready};
-use crate::internal_topic::partition_of;
+use crate::internal_topic::coordinators::{Coordinating, Coordinators, Running, deleted_topics};
 use crate::metadata::{BrokerId, MetadataImage};
 use crate::partition::{Answer, PartitionHandle};
-use crate::runtime::Runtime;
+use crate::runtime::{Clock, Runtime};
 
 /// Finds the coordinator of a group. Cheap to clone.
 #[derive(Clone)]
 pub struct GroupCoordinators {
-    image: watch::Receiver<Arc<MetadataImage>>,
-    running: watch::Receiver<Arc<Running<CoordinatorHandle>>>,
+    coordinators: Coordinators<Coordinator>,
     config: Arc<GroupConfig>,
-    end: CancellationToken,
 }
 
 impl GroupCoordinators {
@@ -39,23 +34,23 @@ impl GroupCoordinators {
         runtime: &Runtime,
         image: watch::Receiver<Arc<MetadataImage>>,
     ) -> Self {
-        let (led, running) = Led::new(broker_id, OFFSETS_TOPIC);
-        let end = CancellationToken::new();
         let groups = Arc::new(group_config(config));
-        let following = Following {
-            led,
-            runtime: runtime.clone(),
+        let coordinating = GroupCoordinating {
             config: Arc::clone(&groups),
+            clock: Arc::clone(&runtime.clock),
             load_bytes: config.offsets_load_buffer_size,
             expiry_interval: Duration::from_millis(config.offsets_retention_check_interval_ms),
             topics: watch::Sender::new(Arc::default()),
         };
-        actix_rt::spawn(following.run(image.clone(), end.clone()));
         Self {
-            image,
-            running,
+            coordinators: Coordinators::start(
+                broker_id,
+                OFFSETS_TOPIC,
+                runtime,
+                image,
+                coordinating,
+            ),
             config: groups,
-            end,
         }
     }
 
@@ -69,13 +64,7 @@ impl GroupCoordinators {
     /// # Errors
     /// NOT_COORDINATOR when that is not here.
     pub(crate) fn of(&self, group: &str) -> Answer<CoordinatorHandle> {
-        let image = self.image.borrow();
-        let topic = image.topic(OFFSETS_TOPIC);
-        let count = topic.map_or(0, |topic| topic.partitions.len());
-        self.of_partition(partition_of(
-            group,
-            i32::try_from(count).unwrap_or(i32::MAX),
-        ))
+        self.coordinators.of(group)
     }
 
     /// Returns the coordinator of the groups of a partition.
@@ -83,102 +72,76 @@ impl GroupCoordinators {
     /// # Errors
     /// NOT_COORDINATOR when that is not here.
     pub(crate) fn of_partition(&self, partition: i32) -> Answer<CoordinatorHandle> {
-        let running = self.running.borrow();
-        let found = running.get(&partition);
-        found
-            .map(|(_, coordinator)| coordinator.clone())
-            .ok_or(ErrorCode::NotCoordinator)
+        self.coordinators.of_partition(partition)
     }
 
     /// Returns all coordinators here.
     pub(crate) fn all(&self) -> Vec<CoordinatorHandle> {
-        let running = self.running.borrow();
-        running
-            .values()
-            .map(|(_, coordinator)| coordinator.clone())
-            .collect()
+        self.coordinators.all()
     }
 
-    /// Waits until the coordinators of partitions that this broker leads have loaded their groups, as [`all_ready`] does.
+    /// Waits until the coordinators of partitions that this broker leads have loaded their groups, but not for ever: one
+    /// that still loads says so itself.
     pub(crate) async fn loaded(&self, partitions: &BTreeSet<i32>) {
-        all_ready(&self.running, partitions).await;
+        self.coordinators.loaded(partitions).await;
     }
 
     /// Ends all coordinators; who waits for one is told NOT_COORDINATOR.
     pub async fn stop(&self) {
-        self.end.cancel();
-        let mut running = self.running.clone();
-        // The sender goes when the last coordinator has ended.
-        while running.changed().await.is_ok() {}
+        self.coordinators.stop().await;
     }
 }
 
-/// Follows the metadata.
-struct Following {
-    led: Led<CoordinatorHandle>,
-    runtime: Runtime,
+/// Starts coordinators of groups, and tells them of topics.
+struct GroupCoordinating {
     config: Arc<GroupConfig>,
+    clock: Arc<dyn Clock>,
     load_bytes: usize,
     expiry_interval: Duration,
     topics: watch::Sender<Arc<Topics>>,
 }
 
-impl Following {
-    async fn run(self, mut image: watch::Receiver<Arc<MetadataImage>>, end: CancellationToken) {
-        let mut before = Arc::new(MetadataImage::default());
-        let start = |partition, _| self.start(partition);
-        loop {
-            let current = Arc::clone(&image.borrow_and_update());
-            let topics = self.topics.borrow().changed(&current);
-            if let Some(topics) = topics {
-                self.topics.send_replace(Arc::new(topics));
-            }
-            self.forget_deleted(&before, &current).await;
-            self.led.follow(&current, start).await;
-            before = current;
-            tokio::select! {
-                changed = image.changed() => if changed.is_err() { break },
-                () = self.led.one_panicked() => {}
-                () = end.cancelled() => break,
-            }
-        }
-        self.led.follow(&MetadataImage::default(), start).await;
-    }
+impl Coordinating for GroupCoordinating {
+    type Coordinator = Coordinator;
 
-    /// Tells the coordinators which topics are no more.
-    async fn forget_deleted(&self, before: &MetadataImage, now: &MetadataImage) {
-        let deleted = before.topics().filter(|topic| {
-            let same_name = now.topic(&topic.name);
-            same_name.is_none_or(|successor| successor.id != topic.id)
-        });
-        let deleted: BTreeSet<Arc<str>> = deleted.map(|topic| Arc::clone(&topic.name)).collect();
-        if deleted.is_empty() {
-            return;
-        }
-        let (deleted, running) = (Arc::new(deleted), self.led.running());
-        for (_, coordinator) in running.values() {
-            let topics = Arc::clone(&deleted);
-            coordinator.tell(Request::ForgetTopics { topics }).await;
-        }
-    }
-
-    fn start(&self, partition: PartitionHandle) -> CoordinatorHandle {
-        let (sender, loaded) = watch::channel(false);
-        let thread = partition.thread();
+    fn prepare(
+        &self,
+        partition: PartitionHandle,
+        _leader_epoch: i32,
+        loaded: watch::Sender<bool>,
+    ) -> impl FnOnce() -> Coordinator + Send + 'static {
         let start = Start {
             topics: self.topics.subscribe(),
             partition,
             config: Arc::clone(&self.config),
-            clock: Arc::clone(&self.runtime.clock),
-            loaded: sender,
+            clock: Arc::clone(&self.clock),
+            loaded,
             load_bytes: self.load_bytes,
             expiry_interval: self.expiry_interval,
         };
-        let addr = self
-            .runtime
-            .logs
-            .start_actor(thread, move |_| Coordinator::new(start));
-        CoordinatorHandle::new(addr, loaded)
+        || Coordinator::new(start)
+    }
+
+    async fn changed(
+        &self,
+        before: &MetadataImage,
+        now: &MetadataImage,
+        running: &Running<CoordinatorHandle>,
+    ) {
+        let topics = self.topics.borrow().changed(now);
+        if let Some(topics) = topics {
+            self.topics.send_replace(Arc::new(topics));
+        }
+        let deleted = deleted_topics(before, now).map(|topic| Arc::clone(&topic.name));
+        let deleted: BTreeSet<Arc<str>> = deleted.collect();
+        if deleted.is_empty() {
+            return;
+        }
+        let deleted = Arc::new(deleted);
+        for (_, coordinator) in running.values() {
+            let topics = Arc::clone(&deleted);
+            coordinator.tell(Request::ForgetTopics { topics }).await;
+        }
     }
 }
 

@@ -177,9 +177,9 @@ mod tests {
     use tokio_util::sync::CancellationToken;
     use uuid::Uuid;
 
+    use super::super::testing::image;
     use super::*;
     use crate::config::TopicConfig;
-    use crate::metadata::{PartitionImage, TopicImage};
     use crate::partition::messages::Resign;
     use crate::partition::testing::{BROKER, EPOCH, TestClock, lead, open};
     use crate::storage::memory::MemoryStorage;
@@ -219,26 +219,6 @@ mod tests {
         async fn ready(&self) {
             self.0.cancelled().await;
         }
-    }
-
-    fn image(local: &PartitionHandle, leader_epoch: i32) -> MetadataImage {
-        let partition = PartitionImage {
-            leader: BROKER,
-            leader_epoch,
-            replicas: vec![BROKER],
-            isr: vec![BROKER],
-            local: Some(local.clone()),
-        };
-        let mut image = MetadataImage::default();
-        image.put_topic(Arc::new(TopicImage {
-            name: "t".into(),
-            id: Uuid::from_u128(7),
-            is_internal: true,
-            config: Arc::default(),
-            overrides: BTreeMap::new(),
-            partitions: vec![partition],
-        }));
-        image
     }
 
     #[actix_rt::test]

@@ -1,12 +1,16 @@
 //! What coordinators have in common: they keep their state in the partitions of an internal topic.
 //!
-//! [`led`] starts one beside each partition that this broker leads, [`handle`] reaches it, [`replay()`] reads the partition
-//! from its start, [`writes`] appends to it, one write at a time; [`fields`] are what its records are made of.
+//! [`coordinators`] finds them, and [`led`] starts one beside each partition that this broker leads; [`handle`] reaches it,
+//! [`replay()`] reads the partition from its start, [`writes`] appends to it, one write at a time; [`fields`] are what its
+//! records are made of.
 
+pub(crate) mod coordinators;
 pub(crate) mod fields;
 pub(crate) mod handle;
 pub(crate) mod led;
 mod replay;
+#[cfg(test)]
+mod testing;
 pub(crate) mod writes;
 
 pub(crate) use replay::{ReplayError, replay};

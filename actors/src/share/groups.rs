@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use troupe_protocol::kafka::errors::ErrorCode;
 use uuid::Uuid;
 
@@ -16,14 +15,10 @@ use super::sessions::ShareSessions;
 use super::stored::Stored;
 use super::{OffsetReset, STATE_TOPIC, ShareKey};
 use crate::config::{BrokerConfig, GroupSettings};
-use crate::internal_topic::led::{Led, Running};
-use crate::internal_topic::partition_of;
+use crate::internal_topic::coordinators::{Coordinating, Coordinators, Running, deleted_topics};
 use crate::metadata::{BrokerId, MetadataImage};
 use crate::partition::{Answer, PartitionHandle};
-use crate::runtime::Runtime;
-
-/// How long to wait for the share coordinator of a topic that was just created.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::runtime::{Clock, Runtime};
 
 /// Finds share partitions and share coordinators. Cheap to clone.
 #[derive(Clone)]
@@ -34,10 +29,9 @@ struct Inner {
     runtime: Runtime,
     config: Arc<BrokerConfig>,
     image: watch::Receiver<Arc<MetadataImage>>,
-    coordinators: watch::Receiver<Arc<Running<CoordinatorHandle>>>,
+    coordinators: Coordinators<ShareCoordinator>,
     sessions: ShareSessions,
     live: Mutex<BTreeMap<ShareKey, LiveHandle>>,
-    end: CancellationToken,
 }
 
 impl ShareGroups {
@@ -48,32 +42,29 @@ impl ShareGroups {
         runtime: &Runtime,
         image: watch::Receiver<Arc<MetadataImage>>,
     ) -> Self {
-        let (led, coordinators) = Led::new(broker_id, STATE_TOPIC);
-        let end = CancellationToken::new();
-        let following = Following {
-            led,
-            runtime: runtime.clone(),
-            config: Arc::clone(config),
-        };
-        actix_rt::spawn(following.run(image.clone(), end.clone()));
         Self(Arc::new(Inner {
             broker_id,
             runtime: runtime.clone(),
             config: Arc::clone(config),
+            coordinators: Coordinators::start(
+                broker_id,
+                STATE_TOPIC,
+                runtime,
+                image.clone(),
+                ShareCoordinating {
+                    config: Arc::clone(config),
+                    clock: Arc::clone(&runtime.clock),
+                },
+            ),
             image,
-            coordinators,
             sessions: ShareSessions::new(config.group_share_max_share_sessions),
             live: Mutex::default(),
-            end,
         }))
     }
 
     /// Ends all share coordinators.
     pub async fn stop(&self) {
-        self.0.end.cancel();
-        let mut coordinators = self.0.coordinators.clone();
-        // The sender goes when the last one has ended.
-        while coordinators.changed().await.is_ok() {}
+        self.0.coordinators.stop().await;
     }
 
     /// Returns the share sessions.
@@ -95,13 +86,6 @@ impl ShareGroups {
             record_locks: config.group_share_partition_max_record_locks,
             lock_duration_ms: settings.record_lock_duration_ms,
         }
-    }
-
-    /// Returns the number of the partition of `__share_group_state` that a share partition's state is kept in.
-    pub(crate) fn state_partition(image: &MetadataImage, key: &str) -> Option<i32> {
-        let count = image.topic(STATE_TOPIC)?.partitions.len();
-        let count = i32::try_from(count).ok().filter(|count| *count > 0)?;
-        Some(partition_of(key, count))
     }
 
     /// Returns the share partition of a key, which comes up if it has to.
@@ -159,27 +143,16 @@ impl ShareGroups {
 
     /// Returns the share coordinator of a key; waits for one that is about to start.
     async fn coordinator(&self, key: &ShareKey) -> Answer<CoordinatorHandle> {
-        let number = Self::state_partition(&self.0.image.borrow(), &key.to_string());
-        let number = number.ok_or(ErrorCode::CoordinatorNotAvailable)?;
-        let mut coordinators = self.0.coordinators.clone();
-        let starting = coordinators.wait_for(|running| running.contains_key(&number));
-        let started = tokio::time::timeout(PATIENCE, starting).await;
-        let running = started
-            .map_err(|_| ErrorCode::NotCoordinator)?
-            .map_err(|_| ErrorCode::NotCoordinator)?;
-        let found = running.get(&number).map(|(_, coordinator)| coordinator);
-        found.cloned().ok_or(ErrorCode::NotCoordinator)
-    }
-
-    fn coordinators(&self) -> Vec<CoordinatorHandle> {
-        let running = self.0.coordinators.borrow();
-        running.values().map(|(_, handle)| handle.clone()).collect()
+        let coordinators = &self.0.coordinators;
+        let partition = coordinators.partition_of(&key.to_string());
+        let partition = partition.ok_or(ErrorCode::CoordinatorNotAvailable)?;
+        coordinators.started(partition).await
     }
 
     /// Lists the share partitions of a group with their states.
     pub(crate) async fn states(&self, group: &Arc<str>) -> Answer<Vec<(ShareKey, Stored)>> {
         let mut states = Vec::new();
-        for coordinator in self.coordinators() {
+        for coordinator in self.0.coordinators.all() {
             let group = Arc::clone(group);
             let found = coordinator.ask_when_loaded(|reply| Request::OfGroup { group, reply });
             states.extend(found.await?);
@@ -206,7 +179,7 @@ impl ShareGroups {
         let of_topic = |key: &ShareKey| topic_id.is_none_or(|id| key.topic_id == id);
         self.end_live(|key| key.group == *group && of_topic(key))
             .await;
-        for coordinator in self.coordinators() {
+        for coordinator in self.0.coordinators.all() {
             let group = Arc::clone(group);
             let deleted = coordinator.ask_when_loaded(|reply| Request::Delete {
                 group,
@@ -232,68 +205,51 @@ impl ShareGroups {
     }
 }
 
-/// Follows the metadata.
-struct Following {
-    led: Led<CoordinatorHandle>,
-    runtime: Runtime,
+/// Starts share coordinators, and tells them of topics.
+struct ShareCoordinating {
     config: Arc<BrokerConfig>,
+    clock: Arc<dyn Clock>,
 }
 
-impl Following {
-    async fn run(self, mut image: watch::Receiver<Arc<MetadataImage>>, end: CancellationToken) {
-        let mut before = Arc::new(MetadataImage::default());
-        loop {
-            let current = Arc::clone(&image.borrow_and_update());
-            self.forget_deleted(&before, &current).await;
-            self.led
-                .follow(&current, |partition, _| self.start(partition))
-                .await;
-            before = current;
-            tokio::select! {
-                changed = image.changed() => if changed.is_err() { break },
-                () = self.led.one_panicked() => {}
-                () = end.cancelled() => break,
-            }
-        }
-        let nothing = MetadataImage::default();
-        self.led
-            .follow(&nothing, |partition, _| self.start(partition))
-            .await;
-    }
+impl Coordinating for ShareCoordinating {
+    type Coordinator = ShareCoordinator;
 
-    /// Tells the coordinators which topics are no more.
-    async fn forget_deleted(&self, before: &MetadataImage, now: &MetadataImage) {
-        let deleted = before.topics().map(|topic| topic.id);
-        let deleted: BTreeSet<Uuid> = deleted
-            .filter(|id| now.topic_by_id(*id).is_none())
-            .collect();
-        if deleted.is_empty() {
-            return;
-        }
-        let deleted = Arc::new(deleted);
-        for (_, coordinator) in self.led.running().values() {
-            let topics = Arc::clone(&deleted);
-            coordinator.tell(Request::ForgetTopics { topics }).await;
-        }
-    }
-
-    fn start(&self, partition: PartitionHandle) -> CoordinatorHandle {
-        let (sender, loaded) = watch::channel(false);
-        let thread = partition.thread();
+    fn prepare(
+        &self,
+        partition: PartitionHandle,
+        _leader_epoch: i32,
+        loaded: watch::Sender<bool>,
+    ) -> impl FnOnce() -> ShareCoordinator + Send + 'static {
         let config = &self.config;
         let start = coordinator::Start {
             partition,
-            clock: Arc::clone(&self.runtime.clock),
-            loaded: sender,
+            clock: Arc::clone(&self.clock),
+            loaded,
             load_bytes: config.share_coordinator_load_buffer_size,
             updates_per_snapshot: config.share_coordinator_snapshot_update_records_per_snapshot,
             prune_interval: Duration::from_millis(
                 config.share_coordinator_state_topic_prune_interval_ms,
             ),
         };
-        let threads = &self.runtime.logs;
-        let addr = threads.start_actor(thread, move |_| ShareCoordinator::new(start));
-        CoordinatorHandle::new(addr, loaded)
+        || ShareCoordinator::new(start)
+    }
+
+    async fn changed(
+        &self,
+        before: &MetadataImage,
+        now: &MetadataImage,
+        running: &Running<CoordinatorHandle>,
+    ) {
+        let deleted = deleted_topics(before, now).map(|topic| topic.id);
+        let deleted: BTreeSet<Uuid> = deleted.collect();
+        if deleted.is_empty() {
+            return;
+        }
+        let deleted = Arc::new(deleted);
+        for (_, coordinator) in running.values() {
+            let topics = Arc::clone(&deleted);
+            coordinator.tell(Request::ForgetTopics { topics }).await;
+        }
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::coordinator::{Coordinator, Schedule, Start};
@@ -15,11 +14,9 @@ use super::transaction::{End, Init, Producer, Value};
 use super::{TRANSACTION_TOPIC, TRANSACTION_VERSION};
 use crate::broker::ProducerIds;
 use crate::config::BrokerConfig;
-use crate::internal_topic::led::{Led, Running, all_ready};
-use crate::internal_topic::partition_of;
-use crate::metadata::MetadataImage;
+use crate::internal_topic::coordinators::{Coordinating, Coordinators};
 use crate::partition::{Answer, PartitionHandle, TopicPartition};
-use crate::runtime::Runtime;
+use crate::runtime::{Clock, Runtime};
 
 /// How long a broker waits for a transaction to be completed before the next one of its producer begins.
 #[derive(Debug, Clone, Copy)]
@@ -33,13 +30,11 @@ struct Backoff {
 /// Finds the coordinator of a transactional id. Cheap to clone.
 #[derive(Clone)]
 pub struct TransactionCoordinators {
-    image: watch::Receiver<Arc<MetadataImage>>,
-    running: watch::Receiver<Arc<Running<CoordinatorHandle>>>,
+    coordinators: Coordinators<Coordinator>,
     markers: Markers,
     producer_ids: ProducerIds,
     max_timeout_ms: i32,
     backoff: Backoff,
-    end: CancellationToken,
 }
 
 impl TransactionCoordinators {
@@ -50,19 +45,20 @@ impl TransactionCoordinators {
         markers: Markers,
         producer_ids: ProducerIds,
     ) -> Self {
-        let (led, running) = Led::new(markers.broker_id, TRANSACTION_TOPIC);
-        let end = CancellationToken::new();
-        let image = markers.image.clone();
-        let following = Following {
-            led,
-            runtime: runtime.clone(),
+        let (broker_id, image) = (markers.broker_id, markers.image.clone());
+        let coordinating = TransactionCoordinating {
             schedule: Arc::new(schedule(config)),
+            clock: Arc::clone(&runtime.clock),
             markers: markers.clone(),
         };
-        actix_rt::spawn(following.run(image.clone(), end.clone()));
         Self {
-            image,
-            running,
+            coordinators: Coordinators::start(
+                broker_id,
+                TRANSACTION_TOPIC,
+                runtime,
+                image,
+                coordinating,
+            ),
             markers,
             producer_ids,
             max_timeout_ms: config.transaction_max_timeout_ms,
@@ -70,7 +66,6 @@ impl TransactionCoordinators {
                 step: Duration::from_millis(config.add_partitions_to_txn_retry_backoff_ms),
                 limit: Duration::from_millis(config.add_partitions_to_txn_retry_backoff_max_ms),
             },
-            end,
         }
     }
 
@@ -83,20 +78,13 @@ impl TransactionCoordinators {
         if transactional_id.is_empty() || i16::try_from(transactional_id.len()).is_err() {
             return Err(ErrorCode::InvalidRequest);
         }
-        let image = self.image.borrow();
-        let topic = image.topic(TRANSACTION_TOPIC);
-        let count = topic.map_or(0, |topic| topic.partitions.len());
-        let partition = partition_of(transactional_id, i32::try_from(count).unwrap_or(i32::MAX));
-        let running = self.running.borrow();
-        let found = running.get(&partition).filter(|_| count > 0);
-        found
-            .map(|(_, coordinator)| coordinator.clone())
-            .ok_or(ErrorCode::NotCoordinator)
+        self.coordinators.of(transactional_id)
     }
 
-    /// Waits until the coordinators of partitions that this broker leads have loaded, as [`all_ready`] does.
+    /// Waits until the coordinators of partitions that this broker leads have loaded, but not for ever: one that still
+    /// loads says so itself.
     pub(crate) async fn loaded(&self, partitions: &BTreeSet<i32>) {
-        all_ready(&self.running, partitions).await;
+        self.coordinators.loaded(partitions).await;
     }
 
     /// Gives a transactional id its producer.
@@ -222,9 +210,8 @@ impl TransactionCoordinators {
     /// # Errors
     /// COORDINATOR_LOAD_IN_PROGRESS when one of the coordinators still loads.
     pub(crate) async fn list(&self) -> Answer<Vec<(Arc<str>, Value)>> {
-        let running = Arc::clone(&self.running.borrow());
         let mut all = Vec::new();
-        for (_, coordinator) in running.values() {
+        for coordinator in self.coordinators.all() {
             all.extend(coordinator.ask(|reply| Request::List { reply }).await?);
         }
         Ok(all)
@@ -263,52 +250,35 @@ impl TransactionCoordinators {
 
     /// Ends all coordinators; who waits for one is told NOT_COORDINATOR.
     pub async fn stop(&self) {
-        self.end.cancel();
-        let mut running = self.running.clone();
-        // The sender goes when the last coordinator has ended.
-        while running.changed().await.is_ok() {}
+        self.coordinators.stop().await;
     }
 }
 
-/// Follows the metadata.
-struct Following {
-    led: Led<CoordinatorHandle>,
-    runtime: Runtime,
+/// Starts coordinators of transactions.
+struct TransactionCoordinating {
     schedule: Arc<Schedule>,
+    clock: Arc<dyn Clock>,
     markers: Markers,
 }
 
-impl Following {
-    async fn run(self, mut image: watch::Receiver<Arc<MetadataImage>>, end: CancellationToken) {
-        let start = |partition, epoch| self.start(partition, epoch);
-        loop {
-            let current = Arc::clone(&image.borrow_and_update());
-            self.led.follow(&current, start).await;
-            tokio::select! {
-                changed = image.changed() => if changed.is_err() { break },
-                () = self.led.one_panicked() => {}
-                () = end.cancelled() => break,
-            }
-        }
-        self.led.follow(&MetadataImage::default(), start).await;
-    }
+impl Coordinating for TransactionCoordinating {
+    type Coordinator = Coordinator;
 
-    fn start(&self, partition: PartitionHandle, epoch: i32) -> CoordinatorHandle {
-        let (sender, loaded) = watch::channel(false);
-        let thread = partition.thread();
+    fn prepare(
+        &self,
+        partition: PartitionHandle,
+        leader_epoch: i32,
+        loaded: watch::Sender<bool>,
+    ) -> impl FnOnce() -> Coordinator + Send + 'static {
         let start = Start {
             partition,
-            epoch,
+            epoch: leader_epoch,
             schedule: Arc::clone(&self.schedule),
-            clock: Arc::clone(&self.runtime.clock),
+            clock: Arc::clone(&self.clock),
             markers: self.markers.clone(),
-            loaded: sender,
+            loaded,
         };
-        let addr = self
-            .runtime
-            .logs
-            .start_actor(thread, move |_| Coordinator::new(start));
-        CoordinatorHandle::new(addr, loaded)
+        || Coordinator::new(start)
     }
 }
 
