@@ -21,6 +21,8 @@ impl Machine {
             .nth(1)
             .and_then(|text| text.parse::<f64>().ok())
             .unwrap_or_default();
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load: Vec<&str> = load.split_whitespace().take(3).collect();
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let lines = vec![
             format!(
@@ -28,6 +30,7 @@ impl Machine {
                 model.trim_matches([' ', '\t', ':']),
                 kib * 1024.0 / 1e9
             ),
+            format!("load average when it was done: {}", load.join(", ")),
             format!("Linux {}", kernel.trim()),
             first_line("java", &["--version"]),
             first_line("rustc", &["--version"]),
