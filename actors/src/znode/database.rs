@@ -7,15 +7,16 @@
 
 use std::fs::File;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock};
 
-use super::records::{Batch, ZXID};
+use super::records::{Batch, ZXID, decode_zxid};
 use super::reserve::{Reserve, is_full};
-use super::store::{Contents, StoreError};
+use super::store::{Contents, Restore, StoreError};
 
 /// Everything is in the tree anyway; sled reads it once.
 const CACHE_BYTES: u64 = 1024 * 1024;
@@ -44,6 +45,19 @@ pub(super) struct Database {
     file: File,
 }
 
+/// What an opened database has.
+#[derive(Debug)]
+pub(super) struct Found<T> {
+    /// What became of its records.
+    pub(super) restored: T,
+    /// How many there are.
+    pub(super) records: u64,
+    /// The last transaction.
+    pub(super) zxid: Option<i64>,
+    longest: u64,
+    total: u64,
+}
+
 /// Why a database did not open.
 pub(super) enum Unopened {
     /// For a reason outside of it: no space, no permission. It may open the next time.
@@ -53,12 +67,15 @@ pub(super) enum Unopened {
 }
 
 impl Database {
-    /// Opens or creates the database in a directory of its own; returns it with all it contains.
-    pub(super) fn open(path: &Path) -> Result<(Self, Contents), Unopened> {
+    /// Opens or creates the database in a directory of its own; returns it with what became of all it contains.
+    pub(super) fn open<R: Restore>(
+        path: &Path,
+        restore: R,
+    ) -> Result<(Self, Found<R::Output>), Unopened> {
         let refused = |source| Unopened::Refused(io_error(path, source));
         wait_until_closed(path).map_err(refused)?;
         remove_unfinished(path).map_err(refused)?;
-        let opened = std::panic::catch_unwind(|| {
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let sled = sled::Config::new()
                 .path(path)
                 .cache_capacity(CACHE_BYTES)
@@ -66,10 +83,10 @@ impl Database {
                 .mode(sled::Mode::LowSpace)
                 .flush_every_ms(None)
                 .open()?;
-            let contents = contents(&sled)?;
-            Ok((sled, contents))
-        });
-        let (sled, contents) = match opened {
+            let found = find(&sled, restore)?;
+            Ok((sled, found))
+        }));
+        let (sled, found) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(sled::Error::Io(source)))
                 if source.raw_os_error().is_some() || is_full(&source) =>
@@ -79,9 +96,7 @@ impl Database {
             Ok(Err(error)) => return Err(Unopened::Corrupt(error.to_string())),
             Err(panic) => return Err(Unopened::Corrupt(panic_text(&*panic))),
         };
-        if !contents.is_empty() && !contents.contains_key(ZXID) {
-            return Err(Unopened::Corrupt("its last transaction is missing".into()));
-        }
+        let found = found.map_err(Unopened::Corrupt)?;
         // Blocks can be allocated through a descriptor for writing alone.
         let file = File::options()
             .write(true)
@@ -90,11 +105,11 @@ impl Database {
         let database = Self {
             path: path.into(),
             sled: Some(sled),
-            longest: contents.values().map(length).max().unwrap_or(0),
-            total: contents.values().map(length).sum(),
+            longest: found.longest,
+            total: found.total,
             file,
         };
-        Ok((database, contents))
+        Ok((database, found))
     }
 
     /// Stores a batch and returns when it is on the disk.
@@ -177,6 +192,41 @@ impl Database {
 
 fn length(bytes: &Bytes) -> u64 {
     bytes.len() as u64
+}
+
+/// Goes through all records once; the inner error says what is wrong with them.
+fn find<R: Restore>(
+    sled: &sled::Db,
+    mut restore: R,
+) -> sled::Result<Result<Found<R::Output>, String>> {
+    let (mut records, mut longest, mut total) = (0, 0, 0);
+    let mut zxid = None;
+    for record in sled.iter() {
+        let (key, value) = record?;
+        if *key == *ZXID {
+            zxid = decode_zxid(&value);
+        }
+        records += 1;
+        longest = longest.max(value.len() as u64);
+        total += value.len() as u64;
+        if let Err(error) = restore.record(&key, &value) {
+            return Ok(Err(error.to_string()));
+        }
+    }
+    if records > 0 && zxid.is_none() {
+        return Ok(Err("its last transaction is missing".into()));
+    }
+    let found = |restored| Found {
+        restored,
+        records,
+        zxid,
+        longest,
+        total,
+    };
+    Ok(restore
+        .finish()
+        .map(found)
+        .map_err(|error| error.to_string()))
 }
 
 fn contents(sled: &sled::Db) -> sled::Result<Contents> {

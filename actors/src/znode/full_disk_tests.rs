@@ -66,7 +66,7 @@ impl Drop for SmallDisk {
 }
 
 fn open(disk: &SmallDisk) -> (SledStore, Contents) {
-    SledStore::open(&disk.store(), |contents| Ok::<_, String>(contents.clone())).unwrap()
+    SledStore::open(&disk.store(), Contents::new).unwrap()
 }
 
 /// Commits and remembers what the store has to contain.

@@ -10,7 +10,7 @@ use troupe_protocol::zookeeper::connect::{ConnectRequest, PASSWORD_LEN};
 use troupe_protocol::zookeeper::multi::{Create, CreateMode, Write};
 use troupe_protocol::zookeeper::requests::{Operation, Request, op};
 
-use super::service::{Now, Service, Step};
+use super::service::{Now, Restoration, Service, Step};
 use super::sessions::{ConnectionId, TimeoutRange};
 use super::sled_store::SledStore;
 use super::store::ZnodeStore;
@@ -26,10 +26,7 @@ const NOW: Now = Now {
 
 fn open(directory: &Path) -> (SledStore, Service) {
     let timeouts = TimeoutRange::of_tick(3_000);
-    SledStore::open(directory, |contents| {
-        Service::restore(contents, timeouts, NOW)
-    })
-    .unwrap()
+    SledStore::open(directory, || Restoration::new(timeouts, NOW)).unwrap()
 }
 
 /// Node number `number` below a parent: no two have the same path and data.

@@ -15,7 +15,7 @@ use troupe_protocol::zookeeper::frame::DEFAULT_MAX_FRAME;
 use super::actor::{Stop, Znode};
 use super::connection::{self, Limits};
 use super::four_letter::Settings;
-use super::service::{ContentsError, Now, Service};
+use super::service::{ContentsError, Now, Restoration, Service};
 use super::sessions::{ConnectionId, TimeoutRange};
 use super::sled_store::SledStore;
 use super::store::{Contents, StoreError, ZnodeStore};
@@ -113,11 +113,7 @@ impl Coordination {
     pub async fn start(config: ZnodeConfig, runtime: &Runtime) -> Result<Self, CoordinationError> {
         let (directory, timeouts) = (config.data_dir.clone(), config.timeouts());
         let now = Now::of(runtime.clock.as_ref());
-        let open = move || {
-            SledStore::open(&directory, |contents| {
-                Service::restore(contents, timeouts, now)
-            })
-        };
+        let open = move || SledStore::open(&directory, || Restoration::new(timeouts, now));
         let (store, service) = tokio::task::spawn_blocking(open)
             .await
             .map_err(|_| CoordinationError::Died)??;

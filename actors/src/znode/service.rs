@@ -11,12 +11,13 @@ use troupe_protocol::zookeeper::connect::{ConnectRequest, ConnectResponse, PASSW
 use troupe_protocol::zookeeper::records::perms;
 use troupe_protocol::zookeeper::replies::event_frame;
 
+use super::acl;
 use super::records::{Batch, NODE, SESSION, ZXID, decode_session, decode_zxid};
 use super::sessions::{ConnectionId, Sessions, TimeoutRange};
+use super::store::{Contents, Restore};
 use super::transaction::{self, Effects};
 use super::tree::{Tree, TreeError};
 use super::watches::Watches;
-use super::{acl, store::Contents};
 use crate::runtime::Clock;
 
 /// The time, by both clocks, in milliseconds.
@@ -102,32 +103,11 @@ impl Service {
         timeouts: TimeoutRange,
         now: Now,
     ) -> Result<Self, ContentsError> {
-        let zxid = match contents.get(ZXID) {
-            Some(value) => decode_zxid(value).ok_or(ContentsError::Record("the zxid"))?,
-            None if contents.is_empty() => first_zxid(now.wall_ms),
-            None => return Err(ContentsError::NoZxid),
-        };
-        let of = |kind: u8| {
-            contents.iter().filter_map(move |(key, value)| {
-                let (&first, rest) = key.split_first()?;
-                (first == kind).then_some((rest, value.as_ref()))
-            })
-        };
-        let first_id = Sessions::first_id(now.wall_ms);
-        let mut sessions = Sessions::new(timeouts, first_id, now.monotonic_ms);
-        for (id, value) in of(SESSION) {
-            let (id, timeout_ms, password) =
-                decode_session(id, value).ok_or(ContentsError::Record("a session"))?;
-            sessions.restore(id, timeout_ms, password, now.monotonic_ms);
+        let mut restoration = Restoration::new(timeouts, now);
+        for (key, value) in contents {
+            restoration.record(key, value)?;
         }
-        Ok(Self {
-            tree: Tree::restore(of(NODE))?,
-            sessions,
-            watches: Watches::default(),
-            clients: BTreeMap::new(),
-            zxid,
-            next_reap_ms: now.monotonic_ms + REAP_INTERVAL_MS,
-        })
+        restoration.finish()
     }
 
     /// Returns the number of the last transaction.
@@ -318,6 +298,70 @@ impl Service {
             step.outputs
                 .extend(allowed.map(|to| Output::Frame(to, frame.clone())));
         }
+    }
+}
+
+/// A service in the making.
+#[derive(Debug)]
+pub struct Restoration {
+    tree: Tree,
+    sessions: Sessions,
+    zxid: Option<i64>,
+    is_empty: bool,
+    now: Now,
+}
+
+impl Restoration {
+    /// Begins without any record.
+    pub fn new(timeouts: TimeoutRange, now: Now) -> Self {
+        let first_id = Sessions::first_id(now.wall_ms);
+        Self {
+            tree: Tree::new(),
+            sessions: Sessions::new(timeouts, first_id, now.monotonic_ms),
+            zxid: None,
+            is_empty: true,
+            now,
+        }
+    }
+}
+
+impl Restore for Restoration {
+    type Output = Service;
+    type Error = ContentsError;
+
+    fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), ContentsError> {
+        self.is_empty = false;
+        match key.split_first() {
+            _ if key == ZXID => {
+                let zxid = decode_zxid(value).ok_or(ContentsError::Record("the zxid"))?;
+                self.zxid = Some(zxid);
+            }
+            Some((&NODE, path)) => self.tree.restore_node(path, value)?,
+            Some((&SESSION, id)) => {
+                let (id, timeout_ms, password) =
+                    decode_session(id, value).ok_or(ContentsError::Record("a session"))?;
+                let now_ms = self.now.monotonic_ms;
+                self.sessions.restore(id, timeout_ms, password, now_ms);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Service, ContentsError> {
+        let zxid = match self.zxid {
+            Some(zxid) => zxid,
+            None if self.is_empty => first_zxid(self.now.wall_ms),
+            None => return Err(ContentsError::NoZxid),
+        };
+        Ok(Service {
+            tree: self.tree,
+            sessions: self.sessions,
+            watches: Watches::default(),
+            clients: BTreeMap::new(),
+            zxid,
+            next_reap_ms: self.now.monotonic_ms + REAP_INTERVAL_MS,
+        })
     }
 }
 

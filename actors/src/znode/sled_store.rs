@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::database::{Database, Unopened, io_error};
+use super::database::{Database, Found, Unopened, io_error};
 use super::records::{Batch, ZXID, decode_zxid};
 use super::reserve::{Reserve, is_full};
 use super::snapshot;
-use super::store::{Contents, StoreError, ZnodeStore};
+use super::store::{Contents, Restore, StoreError, ZnodeStore};
 use crate::storage::Disk;
 use crate::storage::lock::DirectoryLock;
 
@@ -36,42 +36,34 @@ pub struct SledStore {
 }
 
 impl SledStore {
-    /// Opens or creates the store; returns it with what `read` makes of its contents.
+    /// Opens or creates the store; returns it with what `restore` makes of its contents.
     ///
-    /// A database that sled or `read` cannot read, or that lags behind the snapshot, is put aside and rebuilt from the
-    /// snapshot. The zxid then jumps ahead, because transactions after the snapshot may be lost and their numbers must
-    /// not come twice.
-    pub fn open<T, E: std::fmt::Display>(
+    /// A database that sled cannot read, of which no sense can be made, or that lags behind the snapshot, is put aside and
+    /// rebuilt from the snapshot. The zxid then jumps ahead, because transactions after the snapshot may be lost and their
+    /// numbers must not come twice.
+    pub fn open<R: Restore>(
         directory: &Path,
-        read: impl Fn(&Contents) -> Result<T, E>,
-    ) -> Result<(Self, T), StoreError> {
+        restore: impl Fn() -> R,
+    ) -> Result<(Self, R::Output), StoreError> {
         std::fs::create_dir_all(directory).map_err(|source| io_error(directory, source))?;
         let lock = DirectoryLock::acquire(&Disk, directory, "lock")?;
         let reserve = Reserve::of(directory);
-        let path = directory.join("db");
-        let saved = snapshot::read(&directory.join("snapshot"));
-        let opened = open_database(&path, &reserve).and_then(|(database, contents)| {
-            if lags(&contents, &saved) {
-                return Err(Unopened::Corrupt("it lags behind the snapshot".into()));
-            }
-            let state = read(&contents).map_err(|error| Unopened::Corrupt(error.to_string()))?;
-            Ok((database, contents.len(), state))
+        let saved = directory.join("snapshot");
+        let last_saved = last_saved(&saved);
+        let opened = open_database(&directory.join("db"), &reserve, &restore);
+        let opened = opened.and_then(|(database, found)| match lags(&found, &last_saved) {
+            true => Err(Unopened::Corrupt("it lags behind the snapshot".into())),
+            false => Ok((database, found)),
         });
-        let (database, records, state) = match opened {
+        let (database, found) = match opened {
             Ok(opened) => opened,
             Err(Unopened::Refused(error)) => return Err(error),
             Err(Unopened::Corrupt(reason)) => {
-                let lost = |reason| StoreError::Lost {
-                    path: directory.into(),
-                    reason,
-                };
                 // The first transaction is acknowledged after the first snapshot: without one, none was.
-                let saved = saved
-                    .map_err(|error| lost(format!("{reason}; {error}")))?
+                let saved = snapshot::read(&saved)
+                    .map_err(|error| lost(directory, format!("{reason}; {error}")))?
                     .unwrap_or_default();
-                let (database, contents) = rebuild(directory, &reserve, &reason, saved)?;
-                let state = read(&contents).map_err(|error| lost(error.to_string()))?;
-                (database, contents.len(), state)
+                rebuild(directory, &reserve, &reason, saved, restore())?
             }
         };
         reserve.make();
@@ -81,12 +73,12 @@ impl SledStore {
             reserve,
             unsaved: 0,
             snapshot_at: SNAPSHOT_TRANSACTIONS,
-            records: records as u64,
-            has_snapshot: directory.join("snapshot").exists(),
+            records: found.records,
+            has_snapshot: saved.exists(),
             lacks_room: false,
             _lock: lock,
         };
-        Ok((store, state))
+        Ok((store, found.restored))
     }
 
     fn write_snapshot(&self) -> Result<u64, StoreError> {
@@ -145,12 +137,39 @@ impl ZnodeStore for SledStore {
 }
 
 /// Opens the database; with the reserve given up, if that is what it takes.
-fn open_database(path: &Path, reserve: &Reserve) -> Result<(Database, Contents), Unopened> {
-    match Database::open(path) {
+fn open_database<R: Restore>(
+    path: &Path,
+    reserve: &Reserve,
+    restore: impl Fn() -> R,
+) -> Result<(Database, Found<R::Output>), Unopened> {
+    match Database::open(path, restore()) {
         Err(Unopened::Refused(error)) if error.is_full() && reserve.give_up() => {
-            Database::open(path)
+            Database::open(path, restore())
         }
         other => other,
+    }
+}
+
+/// Reads the last transaction of the snapshot; `None` without a snapshot.
+fn last_saved(path: &Path) -> io::Result<Option<i64>> {
+    let mut zxid = None;
+    snapshot::scan(path, |key, value| {
+        if key == ZXID {
+            zxid = decode_zxid(value);
+        }
+    })?;
+    Ok(zxid)
+}
+
+/// Tells whether the snapshot is newer. sled drops what it takes for a torn end without a word, in the worst case
+/// everything, so an empty database beside a snapshot that cannot be read is as suspicious.
+fn lags<T>(found: &Found<T>, last_saved: &io::Result<Option<i64>>) -> bool {
+    match last_saved {
+        Ok(last_saved) => *last_saved > found.zxid,
+        Err(error) => {
+            tracing::warn!(%error, "the coordination snapshot cannot be read");
+            found.records == 0
+        }
     }
 }
 
@@ -158,26 +177,21 @@ fn zxid(contents: &Contents) -> Option<i64> {
     contents.get(ZXID).and_then(|value| decode_zxid(value))
 }
 
-/// Tells whether the snapshot is newer. sled drops what it takes for a torn end without a word, in the worst case
-/// everything, so an empty database beside a snapshot that cannot be read is as suspicious.
-fn lags(contents: &Contents, saved: &io::Result<Option<Contents>>) -> bool {
-    match saved {
-        Ok(Some(saved)) => zxid(saved) > zxid(contents),
-        Ok(None) => false,
-        Err(error) => {
-            tracing::warn!(%error, "the coordination snapshot cannot be read");
-            contents.is_empty()
-        }
+fn lost(directory: &Path, reason: String) -> StoreError {
+    StoreError::Lost {
+        path: directory.into(),
+        reason,
     }
 }
 
 /// Puts the database aside and fills a new one from a snapshot.
-fn rebuild(
+fn rebuild<R: Restore>(
     directory: &Path,
     reserve: &Reserve,
     reason: &str,
     mut saved: Contents,
-) -> Result<(Database, Contents), StoreError> {
+    restore: R,
+) -> Result<(Database, Found<R::Output>), StoreError> {
     let (path, aside) = (&directory.join("db"), directory.join("db.corrupt"));
     if path.exists() {
         // Only the last one is kept, so that the disk does not fill up with them.
@@ -194,13 +208,11 @@ fn rebuild(
             Bytes::copy_from_slice(&next.to_be_bytes()),
         );
     }
-    let (mut database, _) = Database::open(path).map_err(|unopened| match unopened {
+    let refused = |unopened| match unopened {
         Unopened::Refused(error) => error,
-        Unopened::Corrupt(reason) => StoreError::Lost {
-            path: directory.into(),
-            reason,
-        },
-    })?;
+        Unopened::Corrupt(reason) => lost(directory, reason),
+    };
+    let (mut database, _) = Database::open(path, Contents::new()).map_err(refused)?;
     let batch = Batch {
         entries: saved
             .iter()
@@ -209,11 +221,13 @@ fn rebuild(
         transactions: 1,
     };
     database.apply(batch, reserve)?;
+    drop(database);
+    let opened = Database::open(path, restore).map_err(refused)?;
     tracing::warn!(
         directory = %directory.display(), reason, records = saved.len(), aside = %aside.display(),
         "the coordination database could not be used; rebuilt it from the snapshot of zxid 0x{last:x}, changes after that are lost"
     );
-    Ok((database, saved))
+    Ok(opened)
 }
 
 #[cfg(test)]
@@ -226,7 +240,7 @@ mod tests {
     use crate::storage::lock::LockError;
 
     fn open(directory: &Path) -> Result<(SledStore, Contents), StoreError> {
-        SledStore::open(directory, |contents| Ok::<_, String>(contents.clone()))
+        SledStore::open(directory, Contents::new)
     }
 
     fn batch(zxid: i64, key: &'static str, value: &'static str) -> Batch {
@@ -359,15 +373,32 @@ mod tests {
         assert!(matches!(lost, StoreError::Lost { .. }), "{lost}");
     }
 
+    /// Counts records, and takes one of them for nonsense.
+    struct Picky(usize);
+
+    impl Restore for Picky {
+        type Output = usize;
+        type Error = &'static str;
+
+        fn record(&mut self, key: &[u8], _: &[u8]) -> Result<(), &'static str> {
+            self.0 += 1;
+            if key == b"third" {
+                Err("nonsense")
+            } else {
+                Ok(())
+            }
+        }
+
+        fn finish(self) -> Result<usize, &'static str> {
+            Ok(self.0)
+        }
+    }
+
     #[test]
     fn contents_that_make_no_sense_are_rebuilt_too() {
         let (directory, store) = three_commits();
         drop(store);
-        let picky = |contents: &Contents| match contents.get(&b"third"[..]) {
-            Some(_) => Err("nonsense"),
-            None => Ok(contents.len()),
-        };
-        let (_, records) = SledStore::open(directory.path(), picky).unwrap();
+        let (_, records) = SledStore::open(directory.path(), || Picky(0)).unwrap();
         assert_eq!(records, 3);
     }
 }

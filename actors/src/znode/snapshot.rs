@@ -7,10 +7,10 @@
 //! ```
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::store::Contents;
 
@@ -70,39 +70,93 @@ where
 
 /// Reads a snapshot; `None` if there is none, an error of kind `InvalidData` if it is not whole.
 pub fn read(path: &Path) -> io::Result<Option<Contents>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => Bytes::from(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    parse(bytes)
-        .map(Some)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the snapshot is not whole"))
-}
-
-fn parse(mut bytes: Bytes) -> Option<Contents> {
-    let crc = bytes.split_off(bytes.len().checked_sub(4)?).get_u32();
-    if crc32c::crc32c(&bytes) != crc || !bytes.starts_with(MAGIC) {
-        return None;
-    }
-    bytes.advance(MAGIC.len());
     let mut contents = Contents::new();
-    loop {
-        let length = bytes.try_get_u32().ok()?;
-        if length == END {
-            let count = bytes.try_get_u64().ok()?;
-            return (count == contents.len() as u64 && bytes.is_empty()).then_some(contents);
+    let take = |key: &[u8], value: &[u8]| {
+        contents.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+    };
+    Ok(scan(path, take)?.then_some(contents))
+}
+
+/// Goes through a snapshot without keeping more than a record of it in memory, and says whether there is one. Only when all
+/// of it was right is this no error.
+pub fn scan(path: &Path, take: impl FnMut(&[u8], &[u8])) -> io::Result<bool> {
+    match File::open(path) {
+        Ok(file) => {
+            let left = file.metadata()?.len();
+            parse(BufReader::with_capacity(64 * 1024, file), left, take)?;
+            Ok(true)
         }
-        let key = take(&mut bytes, length)?;
-        let length = bytes.try_get_u32().ok()?;
-        let value = take(&mut bytes, length)?;
-        contents.insert(key, value);
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
-fn take(bytes: &mut Bytes, length: u32) -> Option<Bytes> {
-    let length = usize::try_from(length).ok()?;
-    (length <= bytes.len()).then(|| bytes.split_to(length))
+fn parse(input: impl Read, left: u64, mut take: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+    let mut input = Input {
+        input,
+        left,
+        crc: 0,
+    };
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    input.fill(&mut key, MAGIC.len() as u64)?;
+    if key != MAGIC {
+        return Err(not_whole());
+    }
+    let mut count = 0u64;
+    loop {
+        let length = u32::from_be_bytes(input.array()?);
+        if length == END {
+            break;
+        }
+        input.fill(&mut key, length.into())?;
+        let length = u32::from_be_bytes(input.array()?);
+        input.fill(&mut value, length.into())?;
+        take(&key, &value);
+        count += 1;
+    }
+    let expected = u64::from_be_bytes(input.array()?);
+    let crc = input.crc;
+    let is_whole = count == expected && crc == u32::from_be_bytes(input.array()?);
+    if is_whole && input.left == 0 {
+        Ok(())
+    } else {
+        Err(not_whole())
+    }
+}
+
+fn not_whole() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the snapshot is not whole")
+}
+
+/// Reads no more than there is, whatever a length says.
+struct Input<R> {
+    input: R,
+    left: u64,
+    crc: u32,
+}
+
+impl<R: Read> Input<R> {
+    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn fill(&mut self, into: &mut Vec<u8>, length: u64) -> io::Result<()> {
+        if length > self.left {
+            return Err(not_whole());
+        }
+        into.resize(usize::try_from(length).map_err(io::Error::other)?, 0);
+        self.exact(into)
+    }
+
+    fn exact(&mut self, into: &mut [u8]) -> io::Result<()> {
+        let left = self.left.checked_sub(into.len() as u64);
+        self.left = left.ok_or_else(not_whole)?;
+        self.input.read_exact(into)?;
+        self.crc = crc32c::crc32c_append(self.crc, into);
+        Ok(())
+    }
 }
 
 struct Checksummed<W> {
@@ -132,6 +186,11 @@ mod tests {
             .collect()
     }
 
+    fn is_refused(bytes: &[u8]) -> bool {
+        parse(bytes, bytes.len() as u64, |_, _| {})
+            .is_err_and(|error| error.kind() == io::ErrorKind::InvalidData)
+    }
+
     #[test]
     fn what_is_written_is_read_and_a_flipped_or_missing_byte_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
@@ -143,9 +202,8 @@ mod tests {
         for at in 0..whole.len() {
             let mut flipped = whole.clone();
             flipped[at] ^= 1;
-            assert_eq!(parse(flipped.into()), None, "byte {at} flipped");
-            let cut = Bytes::copy_from_slice(&whole[..at]);
-            assert_eq!(parse(cut), None, "cut at {at}");
+            assert!(is_refused(&flipped), "byte {at} flipped");
+            assert!(is_refused(&whole[..at]), "cut at {at}");
         }
     }
 }

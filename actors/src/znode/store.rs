@@ -12,6 +12,35 @@ use crate::storage::lock::LockError;
 /// Everything that is stored: the keys and values of [`super::records`].
 pub type Contents = BTreeMap<Bytes, Bytes>;
 
+/// Makes something of what is stored, record by record in the order of their keys, so that not all of it has to be in memory
+/// a second time.
+pub trait Restore {
+    /// What becomes of all records.
+    type Output;
+    /// Why the records make no sense.
+    type Error: std::fmt::Display;
+
+    /// Takes a record.
+    fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), Self::Error>;
+
+    /// Takes note that there are no more.
+    fn finish(self) -> Result<Self::Output, Self::Error>;
+}
+
+impl Restore for Contents {
+    type Output = Self;
+    type Error = std::convert::Infallible;
+
+    fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), Self::Error> {
+        self.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Self, Self::Error> {
+        Ok(self)
+    }
+}
+
 /// Why a store cannot be opened or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

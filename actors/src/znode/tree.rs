@@ -63,40 +63,45 @@ impl Tree {
         tree
     }
 
-    /// Rebuilds a tree from stored nodes, in any order.
+    /// Rebuilds a tree from stored nodes, each after the one above it.
     pub fn restore<'a>(
         stored: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<Self, TreeError> {
-        let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
         let mut tree = Self::new();
-        let mut found = Vec::new();
         for (path, record) in stored {
-            let node = Node::decode(record)
-                .map_err(|reason| TreeError::Record {
-                    path: text(path),
-                    reason,
-                })?
-                .ok_or_else(|| TreeError::Format(text(path)))?;
-            let path = Bytes::copy_from_slice(path);
-            tree.discard(&path);
-            tree.put(path.clone(), node);
-            found.push(path);
-        }
-        for path in found {
-            let Some((parent, name)) = paths::split(&path).filter(|_| path != paths::ROOT) else {
-                continue;
-            };
-            let name = path.slice_ref(name);
-            tree.nodes
-                .get_mut(parent)
-                .ok_or_else(|| TreeError::Orphan(text(&path)))?
-                .children
-                .insert(name);
+            tree.restore_node(path, record)?;
         }
         tree.add_missing();
         Ok(tree)
     }
 
+    /// Takes up a stored node below one that is there already.
+    pub(super) fn restore_node(&mut self, path: &[u8], record: &[u8]) -> Result<(), TreeError> {
+        let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        let mut node = Node::decode(record)
+            .map_err(|reason| TreeError::Record {
+                path: text(path),
+                reason,
+            })?
+            .ok_or_else(|| TreeError::Format(text(path)))?;
+        let path = Bytes::copy_from_slice(path);
+        if let Some((parent, name)) = paths::split(&path).filter(|_| path != paths::ROOT) {
+            let name = path.slice_ref(name);
+            self.nodes
+                .get_mut(parent)
+                .ok_or_else(|| TreeError::Orphan(text(&path)))?
+                .children
+                .insert(name);
+        }
+        // The root and the reserved nodes are there before.
+        if let Some(made) = self.discard(&path) {
+            node.children = made.children;
+        }
+        self.put(path, node);
+        Ok(())
+    }
+
+    /// Makes the root and the reserved nodes where they are not.
     fn add_missing(&mut self) {
         for path in std::iter::once(paths::ROOT).chain(paths::RESERVED) {
             if !self.nodes.contains_key(&path) {
