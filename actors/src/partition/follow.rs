@@ -238,7 +238,12 @@ impl Partition {
 ///
 /// `own` is what the follower's log says of the same epoch, (-1, -1) for nothing. When the leader's epoch is not among
 /// the follower's own, this goes back to the end of the one before it, and the leader is asked again.
-fn divergence(leader: (i32, i64), own: (i32, i64), log_end: i64, high_watermark: i64) -> i64 {
+pub(super) fn divergence(
+    leader: (i32, i64),
+    own: (i32, i64),
+    log_end: i64,
+    high_watermark: i64,
+) -> i64 {
     let ends = match (leader, own) {
         // The leader knows of no epochs.
         ((_, ..0), _) => high_watermark,

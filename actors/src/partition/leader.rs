@@ -146,6 +146,14 @@ impl Leader {
             .collect();
     }
 
+    /// Takes over from a leadership of the same epoch that was interrupted: what it proposed may still be written.
+    pub(super) fn succeed(&mut self, before: &Leader) {
+        if before.change != Change::Settled && before.partition_epoch == self.partition_epoch {
+            self.changing_to(&before.maximal);
+            self.change = Change::Doubtful;
+        }
+    }
+
     /// Makes the maximal set that of the replicas in sync, and of changes whose end is not known.
     fn widen(&mut self) {
         if self.change == Change::Settled {
@@ -384,6 +392,18 @@ mod tests {
         leader.changed(8, vec![1, 2, 3]);
         leader.obey(&order(&[1, 2], 8, 41));
         assert_eq!(leader.maximal(), [1, 3], "what is older is not believed");
+    }
+
+    #[test]
+    fn what_was_proposed_before_an_interruption_may_still_be_written() {
+        let mut before = leading(&[1, 2]);
+        before.changing_to(&[1, 2, 3]);
+        let mut again = leading(&[1, 2]);
+        again.succeed(&before);
+        assert_eq!(again.maximal(), [1, 2, 3]);
+        let mut newer = Leader::new(1, 10, &order(&[1, 2], 8, 0));
+        newer.succeed(&before);
+        assert_eq!(newer.maximal(), [1, 2], "it can't be written any more");
     }
 
     #[test]

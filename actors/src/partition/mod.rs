@@ -15,6 +15,8 @@ mod lookups;
 pub mod messages;
 mod replica;
 #[cfg(test)]
+mod replication_model;
+#[cfg(test)]
 mod replication_tests;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -13,8 +13,10 @@ use super::messages::{Acks, Progress, Reader};
 /// What a replica does for its partition.
 #[derive(Debug, Clone)]
 enum Role {
-    /// Not told yet, or told to resign.
+    /// Not told yet.
     Unassigned,
+    /// Led, and was told to resign.
+    Resigned(Leader),
     /// Takes writes and serves reads.
     Leader(Leader),
     /// Copies the leader's log.
@@ -93,7 +95,13 @@ impl Replica {
                 false
             }
             role => {
-                *role = Role::Leader(Leader::new(self.broker, self.log_end_offset, order));
+                let mut leader = Leader::new(self.broker, self.log_end_offset, order);
+                if let Role::Resigned(before) = role
+                    && order.leader_epoch == self.leader_epoch
+                {
+                    leader.succeed(before);
+                }
+                *role = Role::Leader(leader);
                 self.leader_epoch = order.leader_epoch;
                 self.leaderships += 1;
                 true
@@ -105,9 +113,10 @@ impl Replica {
 
     /// Leads no more. The epoch stays known: an older leadership is refused still, the same one may begin again.
     pub(super) fn resign(&mut self) {
-        if self.check_leader().is_ok() {
-            self.role = Role::Unassigned;
-        }
+        self.role = match std::mem::replace(&mut self.role, Role::Unassigned) {
+            Role::Leader(leader) => Role::Resigned(leader),
+            other => other,
+        };
     }
 
     /// Follows from now on. An older epoch than the known one is FENCED_LEADER_EPOCH, and so is the one in which this
@@ -371,7 +380,9 @@ impl Replica {
     fn leader(&self) -> Result<&Leader, ErrorCode> {
         match &self.role {
             Role::Leader(leader) => Ok(leader),
-            Role::Unassigned | Role::Follower => Err(ErrorCode::NotLeaderOrFollower),
+            Role::Unassigned | Role::Resigned(_) | Role::Follower => {
+                Err(ErrorCode::NotLeaderOrFollower)
+            }
         }
     }
 
