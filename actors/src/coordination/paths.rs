@@ -17,7 +17,7 @@ pub const PERSISTENT: &[&str] = &[
     "/admin",
     DELETE_TOPICS,
     BROKER_SEQUENCE,
-    "/isr_change_notification",
+    ISR_CHANGES,
     PRODUCER_ID_BLOCK,
     "/log_dir_event_notification",
 ];
@@ -38,6 +38,10 @@ pub const CLUSTER_ID: &str = "/cluster/id";
 pub const PRODUCER_ID_BLOCK: &str = "/latest_producer_id_block";
 /// Topics that are to be deleted, one child each.
 pub const DELETE_TOPICS: &str = "/admin/delete_topics";
+/// Notices of in-sync sets that leaders have changed.
+pub const ISR_CHANGES: &str = "/isr_change_notification";
+/// Prefix of one such notice.
+pub const ISR_CHANGE_PREFIX: &str = "/isr_change_notification/isr_change_";
 /// What is set for groups, one child each.
 pub const GROUP_CONFIGS: &str = "/config/groups";
 /// Notices of changed configurations.

@@ -133,6 +133,24 @@ pub struct ConfigChange {
     pub entity_path: String,
 }
 
+/// `/isr_change_notification/isr_change_N`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IsrChange {
+    /// 1.
+    pub version: i32,
+    /// The partitions whose in-sync sets have changed.
+    pub partitions: Vec<PartitionName>,
+}
+
+/// A partition, as the controller's notices and tasks name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionName {
+    /// The topic.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+}
+
 /// `/cluster/id`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterId {
