@@ -400,6 +400,37 @@ async fn what_the_leader_has_not_got_is_cut_off() {
 }
 
 #[actix_rt::test]
+async fn a_follower_that_is_ahead_of_its_leaders_orders_waits_for_them() {
+    let (ours, theirs) = (
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
+    );
+    let mut leader = Leader::start(ours.path()).await;
+    leader.create("t").await;
+    leader.create("u").await;
+    let (id, epoch) = leader.led("t").await;
+    let (other, other_epoch) = leader.led("u").await;
+    leader.produce("t", numbered(0..3)).await;
+    leader.produce("u", numbered(0..3)).await;
+    let follower = Follower::start(theirs.path()).await;
+    let ahead = follower.open("t", id).await;
+    follower.follow(&ahead, &leader.address, epoch + 1).await;
+    let other = follower.open("u", other).await;
+    follower.follow(&other, &leader.address, other_epoch).await;
+    reach(&other, |progress| progress.high_watermark == 3).await;
+    assert_eq!(ahead.progress().log_end_offset, 0);
+    // Each start of the leader is an election. It has another port now.
+    leader.stop().await;
+    let mut leader = Leader::start(ours.path()).await;
+    leader.produce("t", numbered(3..4)).await;
+    follower.follow(&ahead, &leader.address, epoch + 1).await;
+    reach(&ahead, |progress| progress.high_watermark == 4).await;
+    assert!(files(theirs.path(), "t") == files(ours.path(), "t"));
+    follower.stop().await;
+    leader.stop().await;
+}
+
+#[actix_rt::test]
 async fn who_comes_late_starts_where_the_leaders_log_does() {
     let (ours, theirs) = (
         tempfile::tempdir().expect("a directory"),

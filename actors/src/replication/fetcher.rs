@@ -83,10 +83,24 @@ pub(super) async fn run(settings: Arc<Settings>, leader: BrokerId, assignment: A
     }
 }
 
+/// The first pause after something went wrong. Mostly the leader has its orders a moment later than the follower.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
 /// What is known of a partition.
 struct Followee {
     followed: Followed,
     state: State,
+    /// How often in a row something went wrong.
+    failures: u32,
+}
+
+impl Followee {
+    /// Pauses twice as long each time, up to `longest`.
+    fn pause(&mut self, longest: Duration) {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16));
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Paused(Instant::now() + pause.min(longest));
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -189,6 +203,7 @@ impl Fetcher {
             let followee = same.unwrap_or(Followee {
                 followed,
                 state: State::Unknown,
+                failures: 0,
             });
             self.followees.insert(topic_partition, followee);
         }
@@ -209,11 +224,11 @@ impl Fetcher {
         let backoff = self.settings.backoff;
         join_all(lost.map(|followee| async move {
             let replica = &followee.followed.replica;
-            followee.state = match replica.ask(|reply| Locate { reply }).await {
-                Ok(position) => State::At(position),
-                Err(_) if replica.is_closed() => State::Stopped,
-                Err(_) => State::Paused(Instant::now() + backoff),
-            };
+            match replica.ask(|reply| Locate { reply }).await {
+                Ok(position) => followee.state = State::At(position),
+                Err(_) if replica.is_closed() => followee.state = State::Stopped,
+                Err(_) => followee.pause(backoff),
+            }
         }))
         .await;
     }
@@ -382,20 +397,23 @@ impl Fetcher {
             return Ok(());
         };
         let epoch = followee.followed.leader_epoch;
-        followee.state = match outcome {
-            Outcome::At(position) => State::At(position),
+        match outcome {
+            Outcome::At(position) => {
+                followee.state = State::At(position);
+                followee.failures = 0;
+            }
             Outcome::Retry(error) => {
                 let error = error.name();
                 tracing::debug!(partition = %name, leader, epoch, error, "trying again after a while");
-                State::Paused(Instant::now() + backoff)
+                followee.pause(backoff);
             }
-            Outcome::OutOfRange => State::Paused(Instant::now() + backoff),
+            Outcome::OutOfRange => followee.pause(backoff),
             Outcome::Stop(error) => {
                 let error = error.name();
                 tracing::info!(partition = %name, leader, epoch, error, "follows no more, until there are orders");
-                State::Stopped
+                followee.state = State::Stopped;
             }
-        };
+        }
         Ok(())
     }
 }
