@@ -432,8 +432,14 @@ fn find_log_directory(directory: &Path) -> Option<PathBuf> {
 
 /// A port that was free a moment ago: for servers that cannot be asked to take one themselves.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port()
+    free_ports(1)[0]
+}
+
+/// As [`free_port`], several that differ.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    // Bound all at once: one that is free again may come a second time.
+    let listeners: Vec<TcpListener> = listeners.collect();
+    let port = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
+    listeners.iter().map(port).collect()
 }

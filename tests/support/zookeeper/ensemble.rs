@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::server::four_letter_word;
 use crate::support::java::Jars;
 use crate::support::process::{HANG_GUARD, Process};
-use crate::support::server::free_port;
+use crate::support::server::free_ports;
 
 const SERVERS: usize = 3;
 
@@ -28,9 +28,12 @@ impl Ensemble {
             .prefix("troupe-test-ensemble-")
             .tempdir()
             .expect("a temporary directory");
-        let ports: Vec<u16> = (0..SERVERS).map(|_| free_port()).collect();
+        // For clients, for followers and for elections; the second is not bound before its server leads.
+        let mut ports = free_ports(3 * SERVERS);
+        let among_themselves = ports.split_off(SERVERS);
         let servers: String = (1..=SERVERS)
-            .map(|id| format!("server.{id}=127.0.0.1:{}:{}\n", free_port(), free_port()))
+            .zip(among_themselves.chunks(2))
+            .map(|(id, ports)| format!("server.{id}=127.0.0.1:{}:{}\n", ports[0], ports[1]))
             .collect();
         let start = |(index, port): (usize, &u16)| {
             let directory = temporary.path().join(index.to_string());
