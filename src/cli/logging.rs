@@ -17,6 +17,10 @@ pub(crate) enum LogFormat {
 /// What the server logs unless `RUST_LOG` says otherwise: its own affairs, and the troubles of what it is built of.
 const SERVER_LEVELS: &str = "warn,troupe=info,troupe_actors=info,troupe_protocol=info";
 
+/// What a tool logs unless `RUST_LOG` says otherwise. What librdkafka says of connections it says twice: once for each
+/// broker, and for the client as a whole many times more.
+const TOOL_LEVELS: &str = "error,rdkafka::client=off";
+
 /// Starts logging for a server.
 pub(crate) fn start_for_server(format: LogFormat) {
     let colours = io::stderr().is_terminal();
@@ -35,7 +39,7 @@ pub(crate) fn start_for_tool() {
     tracing_subscriber::fmt()
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
-        .with_env_filter(filter("error"))
+        .with_env_filter(filter(TOOL_LEVELS))
         .init();
 }
 
