@@ -78,6 +78,16 @@ fn a_bad_topic_configuration_is_refused_with_kafkas_text() {
 }
 
 #[test]
+fn log_levels_that_make_no_sense_are_named() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_troupe"));
+    command.env_clear().env("RUST_LOG", "troupe=loud");
+    let output = command.args(["topics", "--list"]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let expected = "RUST_LOG=troupe=loud has no effect: ";
+    assert!(stderr.starts_with(expected), "{stderr}");
+}
+
+#[test]
 fn an_unreachable_broker_is_named() {
     let (code, stdout, _) = troupe(&["topics", "--list", "--bootstrap-server", "127.0.0.1:1"]);
     assert_eq!(code, 1);

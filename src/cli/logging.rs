@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal};
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
+use super::output;
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -44,5 +46,14 @@ pub(crate) fn start_for_tool() {
 }
 
 fn filter(default: &str) -> EnvFilter {
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default))
+    let Some(wanted) = std::env::var_os(EnvFilter::DEFAULT_ENV) else {
+        return EnvFilter::new(default);
+    };
+    let wanted = wanted.to_string_lossy();
+    EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
+        output::error(format_args!(
+            "RUST_LOG={wanted} has no effect: {error}; expected target=level,..., for example info,troupe=debug"
+        ));
+        EnvFilter::new(default)
+    })
 }
