@@ -43,7 +43,7 @@ fn row<'t>(table: &'t str, start: &[&str]) -> Vec<&'t str> {
 /// Prints the records of `__consumer_offsets` that a formatter knows.
 fn stored(kafka: &Kafka, server: &Server, formatter: &str) -> String {
     let topic = ["--topic", "__consumer_offsets", "--from-beginning"];
-    let rest = ["--formatter", formatter, "--timeout-ms", "5000"];
+    let rest = ["--formatter", formatter, "--timeout-ms", "10000"];
     run(
         kafka,
         server,

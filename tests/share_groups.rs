@@ -390,7 +390,7 @@ fn assert_row(table: &str, start: &[&str]) {
 /// Prints the records of an internal topic that a formatter knows.
 fn stored(kafka: &Kafka, server: &Server, topic: &str, formatter: &str) -> String {
     let topic = ["--topic", topic, "--from-beginning"];
-    let rest = ["--formatter", formatter, "--timeout-ms", "5000"];
+    let rest = ["--formatter", formatter, "--timeout-ms", "10000"];
     let arguments = [&topic[..], &rest].concat();
     run(kafka, server, CONSOLE_CONSUMER, &arguments).stdout()
 }
