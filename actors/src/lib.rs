@@ -11,6 +11,7 @@ pub mod log;
 pub mod log_manager;
 pub mod metadata;
 pub mod partition;
+pub mod replica_manager;
 pub mod replication;
 pub mod runtime;
 pub mod share;

@@ -324,7 +324,9 @@ async fn whoever_waits_hears_that_the_topic_is_deleted() {
         Client::connect(&broker).await,
     );
     writer.create("t", 1).await;
-    let request = DeleteTopicsRequest::default().with_topic_names(vec![topic("t")]);
+    let request = DeleteTopicsRequest::default()
+        .with_topic_names(vec![topic("t")])
+        .with_timeout_ms(30_000);
     let (found, deleted) = join(
         reader.fetch("t", PATIENT, &[(0, 0)]),
         writer.try_call::<_, DeleteTopicsResponse>(ApiKey::DeleteTopics, 4, request),

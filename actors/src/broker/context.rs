@@ -6,10 +6,12 @@ use tokio::sync::watch;
 
 use super::producer_ids::ProducerIds;
 use crate::config::BrokerConfig;
-use crate::controller::ControllerHandle;
+use crate::controller::{AutoTopicCreation, ControllerHandle};
+use crate::coordination::SharedSession;
 use crate::groups::GroupCoordinators;
 use crate::log_manager::LogManagerHandle;
 use crate::metadata::{BrokerId, MetadataImage};
+use crate::replica_manager::ReplicaManagerHandle;
 use crate::runtime::Runtime;
 use crate::share::ShareGroups;
 use crate::transactions::TransactionCoordinators;
@@ -26,8 +28,14 @@ pub struct BrokerContext {
     pub runtime: Runtime,
     /// The cluster.
     pub metadata: watch::Receiver<Arc<MetadataImage>>,
-    /// Who changes the cluster.
+    /// The session with the coordination service.
+    pub session: SharedSession,
+    /// Who changes the cluster, when it is this broker.
     pub controller: ControllerHandle,
+    /// Creates topics that are missing, on any broker.
+    pub topic_creation: AutoTopicCreation,
+    /// Who does what the controller orders, and keeps the configurations.
+    pub replicas: ReplicaManagerHandle,
     /// Ids for idempotent producers.
     pub producer_ids: ProducerIds,
     /// This broker's replicas.

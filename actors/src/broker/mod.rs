@@ -18,18 +18,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use self::context::BrokerContext;
-use self::identity::IdentityError;
+use self::identity::{Identity, IdentityError};
 pub use self::producer_ids::ProducerIds;
 use self::session::{Joining, Session};
 use crate::config::{BrokerConfig, Listener, SecurityProtocol};
 use crate::controller::membership::{JoinError, SessionMemory};
 use crate::controller::topics::AdminError;
-use crate::controller::{self, Controller, ControllerHandle};
-use crate::coordination::{CoordinationClient, CoordinationError};
+use crate::controller::{self, AutoTopicCreation, Candidate, Controller, ControllerHandle};
+use crate::coordination::{CoordinationClient, CoordinationError, SharedSession};
 use crate::gateway::{BoundListener, Gateway};
 use crate::groups::GroupCoordinators;
 use crate::log_manager::{LogManager, LogManagerHandle, OpenError};
 use crate::metadata::{BrokerId, BrokerNode, MetadataImage};
+use crate::replica_manager::{self, ReplicaManager, ReplicaManagerHandle};
 use crate::runtime::Runtime;
 use crate::share::ShareGroups;
 use crate::storage::Storage;
@@ -96,7 +97,6 @@ pub struct Broker {
     transactions: TransactionCoordinators,
     share: ShareGroups,
     logs: LogManagerHandle,
-    controller: ControllerHandle,
     session: Session,
     embedded: Option<Coordination>,
 }
@@ -122,59 +122,34 @@ impl Broker {
         let bound = bind(&config)?;
         let node = node(&config, identity.broker_id, &bound);
 
-        let (image_sender, image) = watch::channel(Arc::new(MetadataImage::of_cluster(
-            Arc::clone(&identity.cluster_id),
-        )));
-        let (config_sender, current_config) = watch::channel(Arc::clone(&config));
-        let controller = Controller::start(controller::Start {
-            broker_id: identity.broker_id,
-            config: config_sender,
-            coordination: client.clone(),
-            logs: logs.clone(),
-            image: image_sender,
-        });
+        let citizen = Citizen::start(&config, &identity, node.clone(), &client, &logs);
         let joining = Joining {
             connect,
             config: Arc::clone(&config),
             node,
             memory: SessionMemory::new(session_dir(&config), storage),
-            clock: Arc::clone(&runtime.clock),
-            controller: controller.clone(),
+            session: citizen.session.clone(),
+            candidate: Candidate {
+                broker_id: identity.broker_id,
+                controller: citizen.controller.clone(),
+                replicas: citizen.replicas.clone(),
+                clock: Arc::clone(&runtime.clock),
+            },
         };
         let session = joining.begin(client).await?;
         report_strays(&logs).await;
 
-        let producer_ids = ProducerIds::new(controller.clone());
-        let id = identity.broker_id;
-        let groups = GroupCoordinators::start(id, &config, &runtime, image.clone());
-        let share = ShareGroups::start(id, &config, &runtime, image.clone());
-        let markers = Markers::new(id, image.clone(), groups.clone());
-        let transactions =
-            TransactionCoordinators::start(&config, &runtime, markers, producer_ids.clone());
-        let context = BrokerContext {
-            broker_id: identity.broker_id,
-            config,
-            groups: groups.clone(),
-            share: share.clone(),
-            current_config,
-            metadata: image,
-            producer_ids,
-            transactions: transactions.clone(),
-            controller: controller.clone(),
-            logs: logs.clone(),
-            runtime,
-        };
+        let context = citizen.into_context(config, &identity, runtime, logs.clone());
         Ok(Self {
             id: identity.broker_id,
             cluster_id: identity.cluster_id,
             listeners: addresses(&bound),
             zookeeper_port: embedded.as_ref().map(Coordination::port),
+            groups: context.groups.clone(),
+            transactions: context.transactions.clone(),
+            share: context.share.clone(),
             gateway: Gateway::start(Arc::new(context), bound),
-            groups,
-            transactions,
-            share,
             logs,
-            controller,
             session,
             embedded,
         })
@@ -197,11 +172,96 @@ impl Broker {
         self.share.stop().await;
         self.gateway.stop(STOP_GRACE).await;
         self.logs.shutdown().await;
-        self.session.end(self.controller).await;
+        self.session.end().await;
         if let Some(embedded) = self.embedded
             && let Err(error) = embedded.shutdown().await
         {
             tracing::error!("{error}");
+        }
+    }
+}
+
+/// A broker's part in its cluster: who decides when it is the controller, who does what is ordered, and what is known.
+struct Citizen {
+    session: SharedSession,
+    controller: ControllerHandle,
+    replicas: ReplicaManagerHandle,
+    image: watch::Receiver<Arc<MetadataImage>>,
+    config: watch::Receiver<Arc<BrokerConfig>>,
+}
+
+impl Citizen {
+    fn start(
+        config: &Arc<BrokerConfig>,
+        identity: &Identity,
+        node: BrokerNode,
+        client: &CoordinationClient,
+        logs: &LogManagerHandle,
+    ) -> Self {
+        let unknown = MetadataImage::of_cluster(Arc::clone(&identity.cluster_id));
+        let (image_sender, image) = watch::channel(Arc::new(unknown));
+        let (config_sender, config) = watch::channel(Arc::clone(config));
+        let session = SharedSession::new(client.clone());
+        let replicas = ReplicaManager::start(replica_manager::Start {
+            node,
+            config: config_sender,
+            session: session.clone(),
+            logs: logs.clone(),
+            image: image_sender,
+        });
+        let controller = Controller::start(controller::Start {
+            broker_id: identity.broker_id,
+            config: config.clone(),
+            session: session.clone(),
+            replicas: replicas.clone(),
+            image: image.clone(),
+        });
+        Self {
+            session,
+            controller,
+            replicas,
+            image,
+            config,
+        }
+    }
+
+    /// Puts together what handlers may use; starts the coordinators.
+    fn into_context(
+        self,
+        config: Arc<BrokerConfig>,
+        identity: &Identity,
+        runtime: Runtime,
+        logs: LogManagerHandle,
+    ) -> BrokerContext {
+        let id = identity.broker_id;
+        let image = self.image;
+        let producer_ids = ProducerIds::new(id, self.session.clone());
+        let groups = GroupCoordinators::start(id, &config, &runtime, image.clone());
+        let share = ShareGroups::start(id, &config, &runtime, image.clone());
+        let markers = Markers::new(id, image.clone(), groups.clone());
+        let transactions =
+            TransactionCoordinators::start(&config, &runtime, markers, producer_ids.clone());
+        let topic_creation = AutoTopicCreation::new(
+            self.controller.clone(),
+            self.session.clone(),
+            self.config.clone(),
+            image.clone(),
+        );
+        BrokerContext {
+            broker_id: id,
+            config,
+            groups,
+            share,
+            current_config: self.config,
+            metadata: image,
+            producer_ids,
+            transactions,
+            session: self.session,
+            controller: self.controller,
+            topic_creation,
+            replicas: self.replicas,
+            logs,
+            runtime,
         }
     }
 }

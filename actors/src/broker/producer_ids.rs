@@ -6,23 +6,30 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use troupe_protocol::kafka::errors::ErrorCode;
 
-use crate::controller::ControllerHandle;
+use crate::coordination::schema::{ProducerIdBlock, from_json, to_json};
+use crate::coordination::{CoordinationError, SharedSession, paths};
+use crate::metadata::BrokerId;
+
+/// Producer ids that a broker takes at a time, as Kafka does.
+const PER_BLOCK: i64 = 1_000;
 
 /// Hands out producer ids; clones share one block.
 #[derive(Clone)]
 pub struct ProducerIds {
-    controller: ControllerHandle,
+    broker_id: BrokerId,
+    session: SharedSession,
     /// What is left of the block.
     block: Arc<Mutex<RangeInclusive<i64>>>,
 }
 
 impl ProducerIds {
     /// Starts with nothing: the first request takes a block.
-    pub fn new(controller: ControllerHandle) -> Self {
+    pub fn new(broker_id: BrokerId, session: SharedSession) -> Self {
         #[expect(clippy::reversed_empty_ranges, reason = "an empty block")]
         let nothing = 0..=-1;
         Self {
-            controller,
+            broker_id,
+            session,
             block: Arc::new(Mutex::new(nothing)),
         }
     }
@@ -36,12 +43,43 @@ impl ProducerIds {
         if let Some(id) = block.next() {
             return Ok(id);
         }
-        let (first, last) = self
-            .controller
-            .allocate_producer_ids()
-            .await
-            .map_err(|_| ErrorCode::CoordinatorLoadInProgress)?;
-        *block = first..=last;
+        *block = self.take_block().await.map_err(|error| {
+            tracing::error!("no producer ids can be had: {error}");
+            ErrorCode::CoordinatorLoadInProgress
+        })?;
         block.next().ok_or(ErrorCode::CoordinatorLoadInProgress)
+    }
+
+    /// Takes the next block for this broker.
+    async fn take_block(&self) -> Result<RangeInclusive<i64>, CoordinationError> {
+        let client = self.session.lend()?;
+        let path = paths::PRODUCER_ID_BLOCK;
+        loop {
+            let (start, version) = match client.get(path).await? {
+                Some((data, stat)) if data.is_empty() => (0, stat.version),
+                Some((data, stat)) => {
+                    let block: ProducerIdBlock = from_json(path, &data)?;
+                    let end: i64 = block.block_end.parse().unwrap_or(i64::MAX - 1);
+                    (end.saturating_add(1), stat.version)
+                }
+                None => {
+                    client.create_if_missing(path, b"").await?;
+                    continue;
+                }
+            };
+            let end = start.saturating_add(PER_BLOCK - 1);
+            let block = to_json(&ProducerIdBlock {
+                version: 1,
+                broker: self.broker_id,
+                block_start: start.to_string(),
+                block_end: end.to_string(),
+            });
+            match client.set(path, &block, Some(version)).await {
+                Ok(_) => return Ok(start..=end),
+                // Another broker took that block; the next one may be ours.
+                Err(CoordinationError::Service(zookeeper_client::Error::BadVersion)) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }

@@ -8,11 +8,11 @@ use tokio::task::JoinHandle;
 
 use super::StartError;
 use crate::config::BrokerConfig;
-use crate::controller::ControllerHandle;
+use crate::controller::Candidate;
 use crate::controller::membership::{SessionMemory, join};
-use crate::coordination::CoordinationClient;
+use crate::controller::topics::AdminError;
+use crate::coordination::{CoordinationClient, SharedSession};
 use crate::metadata::BrokerNode;
-use crate::runtime::Clock;
 
 /// Time between two attempts to join again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -26,35 +26,52 @@ pub(super) struct Joining {
     pub(super) config: Arc<BrokerConfig>,
     pub(super) node: BrokerNode,
     pub(super) memory: SessionMemory,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) controller: ControllerHandle,
+    /// Lends what is kept here to everyone else.
+    pub(super) session: SharedSession,
+    pub(super) candidate: Candidate,
 }
 
 /// The running membership.
 pub(super) struct Session {
     stop: oneshot::Sender<()>,
+    shared: SharedSession,
     task: JoinHandle<CoordinationClient>,
 }
 
 impl Joining {
     /// Joins with a session, and keeps joined from then on.
     pub(super) async fn begin(self, client: CoordinationClient) -> Result<Session, StartError> {
-        self.join(&client, None).await?;
+        self.join(&client).await?;
         let (stop, stopped) = oneshot::channel();
+        let shared = self.session.clone();
         let task = actix_rt::spawn(self.keep(client, stopped));
-        Ok(Session { stop, task })
+        Ok(Session { stop, shared, task })
     }
 
-    async fn join(
-        &self,
-        client: &CoordinationClient,
-        renewed: Option<CoordinationClient>,
-    ) -> Result<(), StartError> {
-        let membership = join(client, &self.node, &self.memory, self.clock.as_ref()).await?;
-        self.controller
-            .take_office(self.node.clone(), membership, renewed)
-            .await
-            .map_err(StartError::Topics)
+    async fn join(&self, client: &CoordinationClient) -> Result<(), StartError> {
+        let Candidate {
+            replicas, clock, ..
+        } = &self.candidate;
+        let epoch = join(client, &self.node, &self.memory, clock.as_ref()).await?;
+        let joined = async {
+            replicas.registered(epoch).await?;
+            self.candidate.stand(client).await
+        };
+        joined.await.map_err(StartError::Topics)
+    }
+
+    /// Leaves all offices, with the session that they were held by.
+    async fn leave(&self) {
+        // Who is gone holds none.
+        let _ = self.candidate.controller.resign().await;
+        self.candidate.replicas.resign().await;
+    }
+
+    /// Follows what happens in the cluster, until the session ends.
+    async fn follow(&self, client: &CoordinationClient) -> Result<(), AdminError> {
+        let configs = self.candidate.replicas.follow(client);
+        tokio::try_join!(configs, self.candidate.follow(client))?;
+        Ok(())
     }
 
     async fn keep(
@@ -65,14 +82,14 @@ impl Joining {
         loop {
             tokio::select! {
                 _ = &mut stopped => return client,
-                followed = self.controller.follow(&client) => {
+                followed = self.follow(&client) => {
                     if let Err(error) = followed {
                         tracing::error!("changes in the coordination service can't be followed: {}", error.message);
                     }
                 }
             }
             if client.has_ended() {
-                self.controller.leave_office().await;
+                self.leave().await;
                 tracing::warn!(
                     "the session with the coordination service has expired; this broker leads nothing until it is registered anew"
                 );
@@ -101,19 +118,20 @@ impl Joining {
 
     async fn try_rejoin(&self) -> Result<CoordinationClient, StartError> {
         let client = super::connect_client(&self.connect, &self.config).await?;
-        self.join(&client, Some(client.clone())).await?;
+        self.session.replace(client.clone());
+        self.join(&client).await?;
         Ok(client)
     }
 }
 
 impl Session {
     /// Leaves the cluster: closes the session, upon which the registration goes.
-    pub(super) async fn end(self, controller: ControllerHandle) {
+    pub(super) async fn end(self) {
         let _ = self.stop.send(());
         let Ok(client) = self.task.await else {
             return;
         };
-        controller.retire().await;
+        self.shared.end();
         if !client.close(FAREWELL).await {
             tracing::warn!(
                 "the coordination service does not confirm the end of the session; it will expire"

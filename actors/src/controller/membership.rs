@@ -1,15 +1,18 @@
 //! How a broker joins a cluster: its registration, and its candidacy for controller.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use zookeeper_client::MultiWriteResult;
 
+use crate::config::{Listener, SecurityProtocol};
 use crate::coordination::client::Write;
-use crate::coordination::schema::{BrokerRegistration, ControllerRegistration, to_json};
+use crate::coordination::schema::{BrokerRegistration, ControllerRegistration, from_json, to_json};
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
-use crate::metadata::{BrokerId, BrokerNode};
+use crate::metadata::{BrokerId, BrokerNode, NO_LEADER};
 use crate::runtime::Clock;
 use crate::storage::Storage;
 
@@ -30,24 +33,15 @@ pub enum JoinError {
         /// What the other one registered.
         registration: String,
     },
-    /// Somebody else leads the cluster.
-    #[error(
-        "broker {other} already serves this cluster; this version of Troupe runs one broker per cluster. \
-         Give this one a zookeeper.connect of its own, for example with another chroot"
-    )]
-    AnotherBroker {
-        /// The other's id, as its znode says.
-        other: String,
-    },
 }
 
-/// What a broker has from joining.
+/// The controller's office, as it was won.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Membership {
-    /// The zxid of the registration.
-    pub broker_epoch: i64,
-    /// Epoch of this broker's time as controller.
-    pub controller_epoch: i32,
+pub struct Election {
+    /// Its epoch.
+    pub epoch: i32,
+    /// The version of `/controller_epoch`, by which the writes of the office are fenced.
+    pub epoch_version: i32,
 }
 
 /// Remembers, across a crash, which session held the ephemeral nodes of this broker.
@@ -87,24 +81,22 @@ impl SessionMemory {
     }
 }
 
-/// Registers the broker and makes it the controller.
+/// Registers the broker, and returns the epoch of the registration. What this broker left behind in an earlier life, as the
+/// controller too, is removed.
 pub async fn join(
     client: &CoordinationClient,
     node: &BrokerNode,
     memory: &SessionMemory,
     clock: &dyn Clock,
-) -> Result<Membership, JoinError> {
+) -> Result<i64, JoinError> {
     let earlier = memory.earlier();
     if let Err(error) = memory.remember(client.session_id()) {
         // Only a restart within the session time-out would miss it.
         tracing::warn!("the session can't be noted in the log directory: {error}");
     }
     let broker_epoch = register(client, node, earlier, clock).await?;
-    let controller_epoch = lead(client, node.id, earlier, clock).await?;
-    Ok(Membership {
-        broker_epoch,
-        controller_epoch,
-    })
+    remove_own(client, paths::CONTROLLER, earlier).await?;
+    Ok(broker_epoch)
 }
 
 async fn register(
@@ -135,22 +127,51 @@ async fn register(
         .unwrap_or(-1))
 }
 
-async fn lead(
+/// Who is the controller, as its znode says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Office {
+    /// Nobody.
+    Vacant,
+    /// This session of this broker.
+    Own,
+    /// Another broker.
+    Of(BrokerId),
+}
+
+/// Reads who is the controller.
+pub async fn office(
+    client: &CoordinationClient,
+    own: BrokerId,
+) -> Result<Office, CoordinationError> {
+    let Some((data, stat)) = client.get(paths::CONTROLLER).await? else {
+        return Ok(Office::Vacant);
+    };
+    let named = from_json::<ControllerRegistration>(paths::CONTROLLER, &data);
+    // Kafka 0.8.0 wrote the number alone.
+    let bare = || std::str::from_utf8(&data).ok()?.trim().parse().ok();
+    let id = named.map_or_else(|_| bare(), |named| Some(named.brokerid));
+    Ok(match id {
+        Some(id) if id == own && stat.ephemeral_owner == client.session_id() => Office::Own,
+        id => Office::Of(id.unwrap_or(NO_LEADER)),
+    })
+}
+
+/// Takes the controller's office when it is vacant; `None` when somebody else was faster.
+pub async fn elect(
     client: &CoordinationClient,
     id: BrokerId,
-    earlier: Option<i64>,
     clock: &dyn Clock,
-) -> Result<i32, JoinError> {
-    if let Some(other) = remove_own(client, paths::CONTROLLER, earlier).await? {
-        return Err(JoinError::AnotherBroker { other });
-    }
-    let current = client.get(paths::CONTROLLER_EPOCH).await?;
-    let epoch = current
-        .as_ref()
-        .and_then(|(data, _)| std::str::from_utf8(data).ok()?.trim().parse::<i32>().ok())
-        .unwrap_or(0)
-        .saturating_add(1);
-    let text = epoch.to_string().into_bytes();
+) -> Result<Option<Election>, CoordinationError> {
+    client
+        .create_if_missing(paths::CONTROLLER_EPOCH, b"0")
+        .await?;
+    let Some((data, stat)) = client.get(paths::CONTROLLER_EPOCH).await? else {
+        return Ok(None);
+    };
+    let last = std::str::from_utf8(&data)
+        .ok()
+        .and_then(|text| text.trim().parse::<i32>().ok());
+    let epoch = last.unwrap_or(0).saturating_add(1);
     let registration = ControllerRegistration {
         version: 1,
         brokerid: id,
@@ -158,20 +179,78 @@ async fn lead(
     };
     let writes = [
         Write::CreateEphemeral(paths::CONTROLLER.to_owned(), to_json(&registration)),
-        match &current {
-            Some((_, stat)) => {
-                Write::Set(paths::CONTROLLER_EPOCH.to_owned(), text, Some(stat.version))
-            }
-            None => Write::Create(paths::CONTROLLER_EPOCH.to_owned(), text),
-        },
+        Write::Set(
+            paths::CONTROLLER_EPOCH.to_owned(),
+            epoch.to_string().into_bytes(),
+            Some(stat.version),
+        ),
     ];
     match client.transaction(&writes).await {
-        Err(CoordinationError::Transaction { .. }) => Err(JoinError::AnotherBroker {
-            other: text_of(client, paths::CONTROLLER).await?,
-        }),
-        Err(error) => Err(error.into()),
-        Ok(_) => Ok(epoch),
+        Err(CoordinationError::Transaction { .. }) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => Ok(Some(Election {
+            epoch,
+            epoch_version: stat.version.saturating_add(1),
+        })),
     }
+}
+
+/// Reads who is alive.
+pub async fn live_brokers(
+    client: &CoordinationClient,
+) -> Result<BTreeMap<BrokerId, BrokerNode>, CoordinationError> {
+    let names = client.children(paths::BROKER_IDS).await?;
+    let ids = names.iter().filter_map(|name| name.parse().ok());
+    let reads = ids.map(|id: BrokerId| async move {
+        let path = paths::broker(id);
+        match client.get_json::<BrokerRegistration>(&path).await {
+            Ok(Some((registration, stat))) => Ok(Some(BrokerNode {
+                id,
+                endpoints: endpoints(&registration),
+                rack: registration.rack,
+                epoch: stat.czxid,
+            })),
+            Ok(None) => Ok(None),
+            Err(CoordinationError::Malformed(error)) => {
+                tracing::error!("{error}; that broker does not count as alive");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    });
+    let read = try_join_all(reads).await?.into_iter().flatten();
+    Ok(read.map(|node| (node.id, node)).collect())
+}
+
+/// Reads the addresses of a registration of any age.
+fn endpoints(registration: &BrokerRegistration) -> Vec<Listener> {
+    let protocols = &registration.listener_security_protocol_map;
+    let parse = |text: &String| {
+        let (name, address) = text.split_once("://")?;
+        let (host, port) = address.rsplit_once(':')?;
+        // Before there were names, a listener was called as its protocol.
+        let protocol = protocols.get(name).map_or(name, String::as_str);
+        Some(Listener {
+            name: name.to_owned(),
+            protocol: protocol.parse().ok()?,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: port.parse().ok()?,
+        })
+    };
+    if !registration.endpoints.is_empty() {
+        return registration.endpoints.iter().filter_map(parse).collect();
+    }
+    let port = u16::try_from(registration.port).ok();
+    let oldest = registration.host.as_ref().zip(port);
+    oldest
+        .map(|(host, port)| Listener {
+            name: SecurityProtocol::Plaintext.name().to_owned(),
+            protocol: SecurityProtocol::Plaintext,
+            host: host.clone(),
+            port,
+        })
+        .into_iter()
+        .collect()
 }
 
 /// Removes a node that this broker left behind; returns the content of one that somebody else holds.
@@ -189,11 +268,6 @@ async fn remove_own(
         return Ok(None);
     }
     Ok(Some(String::from_utf8_lossy(&data).into_owned()))
-}
-
-async fn text_of(client: &CoordinationClient, path: &str) -> Result<String, CoordinationError> {
-    let data = client.get(path).await?.map(|(data, _)| data);
-    Ok(String::from_utf8_lossy(&data.unwrap_or_default()).into_owned())
 }
 
 /// Builds the content of `/brokers/ids/N`. Old clients know only its host and port, so these are always there.
@@ -225,5 +299,27 @@ fn registration(node: &BrokerNode, clock: &dyn Clock) -> BrokerRegistration {
         timestamp: clock.now_ms().to_string(),
         port: oldest.map_or(-1, |endpoint| i32::from(endpoint.port)),
         version: 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registrations_of_every_age_are_understood() {
+        let told = |text: &str| {
+            let registration = from_json::<BrokerRegistration>("", text.as_bytes());
+            let found = endpoints(&registration.expect("a registration"));
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let of_2014 = r#"{"jmx_port":-1,"timestamp":"1","host":"h","version":1,"port":9092}"#;
+        assert_eq!(told(of_2014), ["PLAINTEXT://h:9092"]);
+        let of_2015 = r#"{"jmx_port":-1,"timestamp":"1","host":"h","version":2,"port":9092,
+            "endpoints":["PLAINTEXT://h:9092","SSL://h:9093"]}"#;
+        assert_eq!(told(of_2015), ["PLAINTEXT://h:9092", "SSL://h:9093"]);
+        let of_today = r#"{"jmx_port":-1,"timestamp":"1","host":null,"version":5,"port":-1,"features":{},
+            "listener_security_protocol_map":{"IN":"PLAINTEXT"},"endpoints":["IN://[::1]:9092"]}"#;
+        assert_eq!(told(of_today), ["IN://[::1]:9092"]);
     }
 }

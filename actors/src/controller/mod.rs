@@ -1,36 +1,45 @@
-//! The controller: the one actor that changes the cluster's state, and publishes what it has become.
+//! The controller: decides who leads what, on the one broker of the cluster that holds the office.
 //!
-//! Its words are the znodes: every change is written there first. What it decides is in the pure functions of
+//! Its words are the znodes: every change is written there first, then ordered of the brokers, each through a channel of its
+//! own, and carried out by their [replica managers](crate::replica_manager). What it decides is in the pure functions of
 //! [`assignment`], [`election`], [`state_machine`] and [`topics`].
 
+mod admin;
 pub mod assignment;
+mod auto_creation;
+mod candidate;
+mod channel;
 mod cluster;
-pub mod configs;
 pub mod election;
 pub mod membership;
+mod office;
 pub mod state_machine;
 mod stored;
 pub mod topics;
 mod watch_topics;
 mod watch_znodes;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix::{Actor, ActorContext, Addr, Context, Handler, Message, ResponseFuture};
+use actix::{Actor, Addr, Context, Handler, Message, ResponseFuture};
 use tokio::sync::{Mutex, watch};
 use troupe_protocol::kafka::errors::ErrorCode;
-use uuid::Uuid;
 
+use self::admin::{Created, SharedCluster};
+pub use self::auto_creation::AutoTopicCreation;
+pub use self::candidate::Candidate;
+use self::channel::Channels;
 use self::cluster::Cluster;
-use self::configs::{ConfigAlteration, ConfigResource};
-use self::membership::Membership;
-use self::topics::{AdminError, NewTopic, TopicPlan};
+use self::membership::Election;
+use self::topics::{AdminError, NewTopic};
 use crate::config::BrokerConfig;
 use crate::coordination::schema::TopicAssignment;
-use crate::coordination::{CoordinationClient, CoordinationError, paths};
-use crate::log_manager::LogManagerHandle;
-use crate::metadata::{BrokerId, BrokerNode, MetadataImage};
+use crate::coordination::{CoordinationError, SharedSession};
+use crate::metadata::{BrokerId, MetadataImage};
+use crate::replica_manager::ReplicaManagerHandle;
 
 /// Requests that wait for the controller at most, before the gateway waits too.
 const MAILBOX_CAPACITY: usize = 64;
@@ -39,31 +48,34 @@ const MAILBOX_CAPACITY: usize = 64;
 pub struct Start {
     /// This broker.
     pub broker_id: BrokerId,
-    /// Its configuration, which dynamic changes replace.
-    pub config: watch::Sender<Arc<BrokerConfig>>,
+    /// Its configuration.
+    pub config: watch::Receiver<Arc<BrokerConfig>>,
     /// The session that it holds its office by.
-    pub coordination: CoordinationClient,
-    /// This broker's replicas.
-    pub logs: LogManagerHandle,
-    /// Where it publishes.
-    pub image: watch::Sender<Arc<MetadataImage>>,
+    pub session: SharedSession,
+    /// Carries out what this broker is ordered.
+    pub replicas: ReplicaManagerHandle,
+    /// The cluster as this broker knows it.
+    pub image: watch::Receiver<Arc<MetadataImage>>,
 }
 
-/// The actor. One change at a time: the next one waits until the last is written and published.
+/// The actor. One change at a time: the next one waits until the last is written and ordered.
 pub struct Controller {
-    cluster: Rc<Mutex<Cluster>>,
+    cluster: SharedCluster,
 }
 
 impl Controller {
-    /// Starts the controller; it does nothing before [`ControllerHandle::take_office`].
+    /// Starts the controller; it does nothing before it has taken the office.
     pub fn start(start: Start) -> ControllerHandle {
         let cluster = Cluster {
             broker_id: start.broker_id,
             config: start.config,
-            coordination: start.coordination,
-            logs: start.logs,
+            session: start.session,
             image: start.image,
-            controller_epoch: 0,
+            channels: Channels {
+                broker_id: start.broker_id,
+                replicas: start.replicas,
+            },
+            office: None,
             next_placement: 0,
         };
         let controller = Self {
@@ -83,14 +95,13 @@ impl Actor for Controller {
     }
 }
 
-/// Takes up the office, after a start or when the session was lost.
+/// Takes up the office that was won.
 #[derive(Message)]
 #[rtype(result = "Result<(), CoordinationError>")]
 struct TakeOffice {
-    node: BrokerNode,
-    membership: Membership,
-    /// The session, when it is another one than at start.
-    coordination: Option<CoordinationClient>,
+    election: Election,
+    /// Whether this broker has just come up.
+    restarted: bool,
 }
 
 impl Handler<TakeOffice> for Controller {
@@ -99,47 +110,42 @@ impl Handler<TakeOffice> for Controller {
     fn handle(&mut self, order: TakeOffice, _: &mut Self::Context) -> Self::Result {
         let cluster = Rc::clone(&self.cluster);
         Box::pin(async move {
-            let mut cluster = cluster.lock().await;
-            if let Some(coordination) = order.coordination {
-                cluster.coordination = coordination;
-            }
-            cluster.take_office(order.node, order.membership).await
+            let mut locked = cluster.lock().await;
+            locked.take_office(order.election, order.restarted).await
         })
     }
 }
 
-/// Leaves all offices, when the session is over.
+/// Leaves the office, when it is lost.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct LeaveOffice;
+struct Resign;
 
-impl Handler<LeaveOffice> for Controller {
+impl Handler<Resign> for Controller {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: LeaveOffice, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: Resign, _: &mut Self::Context) -> Self::Result {
         let cluster = Rc::clone(&self.cluster);
-        Box::pin(async move { cluster.lock().await.leave_office().await })
+        Box::pin(async move { cluster.lock().await.resign() })
     }
 }
 
 /// Creates topics.
 #[derive(Message)]
-#[rtype(result = "Vec<Result<(TopicPlan, Uuid), AdminError>>")]
+#[rtype(result = "Vec<Created>")]
 struct CreateTopics {
     topics: Vec<NewTopic>,
     validate_only: bool,
+    patience: Duration,
 }
 
 impl Handler<CreateTopics> for Controller {
-    type Result = ResponseFuture<Vec<Result<(TopicPlan, Uuid), AdminError>>>;
+    type Result = ResponseFuture<Vec<Created>>;
 
     fn handle(&mut self, order: CreateTopics, _: &mut Self::Context) -> Self::Result {
         let cluster = Rc::clone(&self.cluster);
         Box::pin(async move {
-            let mut cluster = cluster.lock().await;
-            cluster
-                .create_topics(order.topics, order.validate_only)
-                .await
+            admin::create_topics(&cluster, order.topics, order.validate_only, order.patience).await
         })
     }
 }
@@ -149,6 +155,7 @@ impl Handler<CreateTopics> for Controller {
 #[rtype(result = "Result<(), AdminError>")]
 struct DeleteTopics {
     names: Vec<String>,
+    patience: Duration,
 }
 
 impl Handler<DeleteTopics> for Controller {
@@ -156,7 +163,7 @@ impl Handler<DeleteTopics> for Controller {
 
     fn handle(&mut self, order: DeleteTopics, _: &mut Self::Context) -> Self::Result {
         let cluster = Rc::clone(&self.cluster);
-        Box::pin(async move { Ok(cluster.lock().await.delete_topics(&order.names).await?) })
+        Box::pin(async move { admin::delete_topics(&cluster, order.names, order.patience).await })
     }
 }
 
@@ -168,6 +175,7 @@ struct CreatePartitions {
     count: i32,
     assignments: Vec<Vec<BrokerId>>,
     validate_only: bool,
+    patience: Duration,
 }
 
 impl Handler<CreatePartitions> for Controller {
@@ -176,67 +184,40 @@ impl Handler<CreatePartitions> for Controller {
     fn handle(&mut self, order: CreatePartitions, _: &mut Self::Context) -> Self::Result {
         let cluster = Rc::clone(&self.cluster);
         Box::pin(async move {
-            let mut cluster = cluster.lock().await;
             let CreatePartitions {
                 topic,
                 count,
                 assignments,
                 validate_only,
+                patience,
             } = order;
-            cluster
-                .create_partitions(&topic, count, &assignments, validate_only)
-                .await
+            admin::create_partitions(
+                &cluster,
+                &topic,
+                count,
+                &assignments,
+                validate_only,
+                patience,
+            )
+            .await
         })
     }
 }
 
-/// Changes a configuration.
-#[derive(Message)]
-#[rtype(result = "Result<(), AdminError>")]
-struct AlterConfig {
-    resource: ConfigResource,
-    alteration: ConfigAlteration,
-    validate_only: bool,
-}
-
-impl Handler<AlterConfig> for Controller {
-    type Result = ResponseFuture<Result<(), AdminError>>;
-
-    fn handle(&mut self, order: AlterConfig, _: &mut Self::Context) -> Self::Result {
-        let cluster = Rc::clone(&self.cluster);
-        Box::pin(async move {
-            let mut cluster = cluster.lock().await;
-            cluster
-                .alter_config(&order.resource, &order.alteration, order.validate_only)
-                .await
-        })
-    }
-}
-
-/// Takes a block of producer ids: the first and the last.
-#[derive(Message)]
-#[rtype(result = "Result<(i64, i64), AdminError>")]
-struct AllocateProducerIds;
-
-impl Handler<AllocateProducerIds> for Controller {
-    type Result = ResponseFuture<Result<(i64, i64), AdminError>>;
-
-    fn handle(&mut self, _: AllocateProducerIds, _: &mut Self::Context) -> Self::Result {
-        let cluster = Rc::clone(&self.cluster);
-        Box::pin(async move { Ok(cluster.lock().await.allocate_producer_ids().await?) })
-    }
-}
-
-/// Takes up what tools changed in the znodes.
+/// Takes up what others changed in the znodes.
 #[derive(Message)]
 #[rtype(result = "Result<(), CoordinationError>")]
 enum Synchronise {
-    /// Topics came, went, or are marked for deletion.
+    /// Brokers came or went.
+    Brokers,
+    /// Topics came or went.
     Topics,
+    /// Topics were marked for deletion.
+    Deletions,
+    /// Leaders have changed their in-sync sets.
+    Isr,
     /// Topics were read, or have changed: their names and what was found.
     Assignments(Vec<(String, TopicAssignment)>),
-    /// The configuration of something changed: `topics/T`, `brokers/N`.
-    Config(String),
 }
 
 impl Handler<Synchronise> for Controller {
@@ -245,48 +226,14 @@ impl Handler<Synchronise> for Controller {
     fn handle(&mut self, change: Synchronise, _: &mut Self::Context) -> Self::Result {
         let cluster = Rc::clone(&self.cluster);
         Box::pin(async move {
-            let cluster = cluster.lock().await;
             match change {
-                Synchronise::Topics => cluster.synchronise().await,
-                Synchronise::Assignments(found) => cluster.compare(&found).await,
-                Synchronise::Config(entity) => match entity.split_once('/') {
-                    Some(("topics", topic)) => cluster.refresh_topic(topic).await,
-                    Some(("brokers", _)) => cluster.refresh_brokers().await,
-                    Some(("groups", node)) => match paths::desanitized(node) {
-                        Some(group) => cluster.refresh_group(&group).await,
-                        None => Ok(()),
-                    },
-                    _ => Ok(()),
-                },
+                Synchronise::Brokers => cluster.lock().await.brokers_changed().await,
+                Synchronise::Topics => cluster.lock().await.topics_changed().await,
+                Synchronise::Deletions => admin::finish_deletions(&cluster, &BTreeSet::new()).await,
+                Synchronise::Isr => cluster.lock().await.isr_changed().await,
+                Synchronise::Assignments(found) => cluster.lock().await.compare(&found).await,
             }
         })
-    }
-}
-
-/// Lends the session.
-#[derive(Message)]
-#[rtype(result = "CoordinationClient")]
-struct Lend;
-
-impl Handler<Lend> for Controller {
-    type Result = ResponseFuture<CoordinationClient>;
-
-    fn handle(&mut self, _: Lend, _: &mut Self::Context) -> Self::Result {
-        let cluster = Rc::clone(&self.cluster);
-        Box::pin(async move { cluster.lock().await.coordination.clone() })
-    }
-}
-
-/// Ends the controller, and with it its share of the session.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Retire;
-
-impl Handler<Retire> for Controller {
-    type Result = ();
-
-    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) {
-        ctx.stop();
     }
 }
 
@@ -297,38 +244,32 @@ pub struct ControllerHandle {
 }
 
 impl ControllerHandle {
-    /// Tells the controller that this broker has joined; `coordination` is the session, when it is a new one.
-    pub async fn take_office(
-        &self,
-        node: BrokerNode,
-        membership: Membership,
-        coordination: Option<CoordinationClient>,
-    ) -> Result<(), AdminError> {
+    /// Takes up the office that was won; `restarted` tells that this broker has just come up.
+    pub async fn take_office(&self, election: Election, restarted: bool) -> Result<(), AdminError> {
         let order = TakeOffice {
-            node,
-            membership,
-            coordination,
+            election,
+            restarted,
         };
         Ok(self.addr.send(order).await.map_err(gone)??)
     }
 
-    /// Tells the controller that the session is over: from now on this broker leads nothing, until
-    /// [`take_office`](Self::take_office).
-    pub async fn leave_office(&self) {
-        // One that has retired has left it.
-        let _ = self.addr.send(LeaveOffice).await;
+    /// Leaves the office; fine when it is not held.
+    pub async fn resign(&self) -> Result<(), AdminError> {
+        self.addr.send(Resign).await.map_err(gone)
     }
 
-    /// Creates topics: for each what it has become and its id, or why not.
+    /// Creates topics: for each what it has become and its id, or why not. Other brokers have as long as `patience`.
     pub async fn create_topics(
         &self,
         topics: Vec<NewTopic>,
         validate_only: bool,
-    ) -> Vec<Result<(TopicPlan, Uuid), AdminError>> {
+        patience: Duration,
+    ) -> Vec<Created> {
         let count = topics.len();
         let order = CreateTopics {
             topics,
             validate_only,
+            patience,
         };
         match self.addr.send(order).await {
             Ok(outcomes) => outcomes,
@@ -337,8 +278,13 @@ impl ControllerHandle {
     }
 
     /// Deletes topics that exist.
-    pub async fn delete_topics(&self, names: Vec<String>) -> Result<(), AdminError> {
-        self.addr.send(DeleteTopics { names }).await.map_err(gone)?
+    pub async fn delete_topics(
+        &self,
+        names: Vec<String>,
+        patience: Duration,
+    ) -> Result<(), AdminError> {
+        let order = DeleteTopics { names, patience };
+        self.addr.send(order).await.map_err(gone)?
     }
 
     /// Adds partitions to a topic until it has `count`; `assignments` may choose their replicas.
@@ -348,50 +294,16 @@ impl ControllerHandle {
         count: i32,
         assignments: Vec<Vec<BrokerId>>,
         validate_only: bool,
+        patience: Duration,
     ) -> Result<(), AdminError> {
         let order = CreatePartitions {
             topic,
             count,
             assignments,
             validate_only,
+            patience,
         };
         self.addr.send(order).await.map_err(gone)?
-    }
-
-    /// Changes a configuration.
-    pub async fn alter_config(
-        &self,
-        resource: ConfigResource,
-        alteration: ConfigAlteration,
-        validate_only: bool,
-    ) -> Result<(), AdminError> {
-        let order = AlterConfig {
-            resource,
-            alteration,
-            validate_only,
-        };
-        self.addr.send(order).await.map_err(gone)?
-    }
-
-    /// Takes a block of producer ids for this broker: the first and the last.
-    pub async fn allocate_producer_ids(&self) -> Result<(i64, i64), AdminError> {
-        self.addr.send(AllocateProducerIds).await.map_err(gone)?
-    }
-
-    /// Borrows the session with the coordination service, for one request: it is over only when all clones are gone.
-    pub async fn coordination(&self) -> Result<CoordinationClient, AdminError> {
-        self.addr.send(Lend).await.map_err(gone)
-    }
-
-    /// Ends the controller; what is asked of it from now on fails.
-    pub async fn retire(&self) {
-        // One that is gone has retired already.
-        let _ = self.addr.send(Retire).await;
-    }
-
-    /// Follows what tools change in the znodes, until the session ends.
-    pub async fn follow(&self, coordination: &CoordinationClient) -> Result<(), AdminError> {
-        watch_znodes::follow(self, coordination).await
     }
 
     async fn synchronise(&self, change: Synchronise) -> Result<(), AdminError> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
-use super::election::{elect_new, elect_offline};
+use super::election::{after_change, elect_new};
 use super::topics::TopicPlan;
 use crate::coordination::client::{Result, Write};
 use crate::coordination::schema::{
@@ -15,8 +15,31 @@ use crate::coordination::{CoordinationClient, CoordinationError, paths};
 use crate::metadata::BrokerId;
 use crate::uuid_text::{decode_id, encode_id};
 
+/// Stands for whatever version a znode has.
+const ANY_VERSION: i32 = -1;
+
 /// Writes per transaction at most: a transaction has to fit into ZooKeeper's 1 MiB.
 const WRITES_PER_TRANSACTION: usize = 1_000;
+
+/// The state of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StoredState {
+    /// The state.
+    pub state: PartitionState,
+    /// The version of its znode.
+    pub version: i32,
+}
+
+/// Brokers as elections see them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Electorate {
+    /// Those that are alive.
+    pub live: BTreeSet<BrokerId>,
+    /// Those of them that may have lost the end of their logs.
+    pub restarted: BTreeSet<BrokerId>,
+    /// The epoch of who elects.
+    pub controller_epoch: i32,
+}
 
 /// A topic and the states of its partitions.
 #[derive(Debug, Clone)]
@@ -28,9 +51,7 @@ pub(super) struct StoredTopic {
     /// Replicas by partition.
     pub assignment: BTreeMap<i32, Vec<BrokerId>>,
     /// State by partition; missing where nobody was elected yet.
-    pub states: BTreeMap<i32, PartitionState>,
-    /// What it overrides.
-    pub overrides: BTreeMap<String, String>,
+    pub states: BTreeMap<i32, StoredState>,
     /// Whether the parent of the partitions' znodes is there.
     has_partitions_node: bool,
 }
@@ -43,7 +64,6 @@ impl StoredTopic {
             id,
             assignment: plan.assignment.clone(),
             states: BTreeMap::new(),
-            overrides: plan.overrides.clone(),
             has_partitions_node: false,
         }
     }
@@ -85,11 +105,6 @@ impl StoredTopic {
         }
         let partitions_node = client.get(&paths::partitions(name)).await?;
         let has_partitions_node = partitions_node.is_some();
-        let overrides = client
-            .get_json::<ConfigOverrides>(&paths::config("topics", name))
-            .await?
-            .map(|(node, _)| node.config)
-            .unwrap_or_default();
         let states = if has_partitions_node {
             Self::read_states(client, name, &assignment).await?
         } else {
@@ -100,7 +115,6 @@ impl StoredTopic {
             id,
             assignment,
             states,
-            overrides,
             has_partitions_node,
         }))
     }
@@ -109,7 +123,7 @@ impl StoredTopic {
         client: &CoordinationClient,
         name: &str,
         assignment: &BTreeMap<i32, Vec<BrokerId>>,
-    ) -> Result<BTreeMap<i32, PartitionState>> {
+    ) -> Result<BTreeMap<i32, StoredState>> {
         let states = assignment.keys().map(|&partition| async move {
             let path = paths::partition_state(name, partition);
             match client.get_json::<PartitionState>(&path).await {
@@ -121,14 +135,22 @@ impl StoredTopic {
         let mut found = BTreeMap::new();
         for state in join_all(states).await {
             match state {
-                Ok((partition, Some((state, _)))) => {
-                    found.insert(partition, state);
+                Ok((partition, Some((state, stat)))) => {
+                    let version = stat.version;
+                    found.insert(partition, StoredState { state, version });
                 }
                 Ok((_, None)) => {}
                 // Edited by hand into nonsense: that partition is elected for anew, the others are not harmed.
                 Err((partition, CoordinationError::Malformed(error))) => {
                     tracing::error!("{error}; electing anew");
-                    found.insert(partition, PartitionState::lost(replicas_of(partition)));
+                    let state = PartitionState::lost(replicas_of(partition));
+                    found.insert(
+                        partition,
+                        StoredState {
+                            state,
+                            version: ANY_VERSION,
+                        },
+                    );
                 }
                 Err((_, error)) => return Err(error),
             }
@@ -137,10 +159,14 @@ impl StoredTopic {
     }
 
     /// Writes the topic's own node and its configuration.
-    pub(super) fn writes(&self, config_exists: bool) -> Vec<Write> {
+    pub(super) fn writes(
+        &self,
+        overrides: &BTreeMap<String, String>,
+        config_exists: bool,
+    ) -> Vec<Write> {
         let config = to_json(&ConfigOverrides {
             version: 1,
-            config: self.overrides.clone(),
+            config: overrides.clone(),
         });
         let config_path = paths::config("topics", &self.name);
         vec![
@@ -172,51 +198,75 @@ impl StoredTopic {
         }
     }
 
+    /// Lists the brokers that lead its partitions.
+    pub(super) fn leaders(&self) -> BTreeSet<BrokerId> {
+        let states = self.states.values();
+        states.map(|stored| stored.state.leader).collect()
+    }
+
+    /// Reads the states of the partitions again.
+    pub(super) async fn refresh(&mut self, client: &CoordinationClient) -> Result<()> {
+        self.states = Self::read_states(client, &self.name, &self.assignment).await?;
+        self.has_partitions_node |= !self.states.is_empty();
+        Ok(())
+    }
+
     /// Elects leaders where it takes one, and returns what has to be written for it.
-    ///
-    /// Partitions without state get one; with `restarted`, those that have one get a new leadership, because whoever
-    /// led them before has come back with a log that may have been cut.
-    pub(super) fn elect(
-        &mut self,
-        live: &BTreeSet<BrokerId>,
-        controller_epoch: i32,
-        restarted: bool,
-    ) -> Vec<Write> {
+    pub(super) fn elect(&mut self, electorate: &Electorate) -> Vec<Write> {
+        let Electorate {
+            live,
+            restarted,
+            controller_epoch,
+        } = electorate;
         let mut writes = Vec::new();
         for (&partition, replicas) in &self.assignment {
             let path = paths::partition_state(&self.name, partition);
-            match self.states.get(&partition) {
-                Some(_) if !restarted => {}
-                Some(state) => {
-                    let state = elect_offline(state, replicas, live, controller_epoch);
-                    writes.push(Write::Set(path, to_json(&state), None));
-                    self.states.insert(partition, state);
+            let Some(stored) = self.states.get_mut(&partition) else {
+                let Some(state) = elect_new(replicas, live, *controller_epoch) else {
+                    continue;
+                };
+                if !self.has_partitions_node {
+                    writes.push(Write::Create(paths::partitions(&self.name), Vec::new()));
+                    self.has_partitions_node = true;
                 }
-                None => {
-                    let Some(state) = elect_new(replicas, live, controller_epoch) else {
-                        continue;
-                    };
-                    if !self.has_partitions_node {
-                        writes.push(Write::Create(paths::partitions(&self.name), Vec::new()));
-                        self.has_partitions_node = true;
-                    }
-                    writes.push(Write::Create(
-                        paths::partition(&self.name, partition),
-                        Vec::new(),
-                    ));
-                    writes.push(Write::Create(path, to_json(&state)));
-                    self.states.insert(partition, state);
-                }
+                let parent = paths::partition(&self.name, partition);
+                writes.push(Write::Create(parent, Vec::new()));
+                writes.push(Write::Create(path, to_json(&state)));
+                let stored = StoredState { state, version: 0 };
+                self.states.insert(partition, stored);
+                continue;
+            };
+            let next = after_change(&stored.state, replicas, live, restarted, *controller_epoch);
+            if let Some(state) = next {
+                let expected = Some(stored.version).filter(|version| *version != ANY_VERSION);
+                writes.push(Write::Set(path, to_json(&state), expected));
+                stored.state = state;
+                stored.version = stored.version.saturating_add(1);
             }
         }
         writes
     }
 }
 
-/// Writes a long list in as few transactions as ZooKeeper's limit allows, in order.
-pub(super) async fn write_all(client: &CoordinationClient, writes: &[Write]) -> Result<()> {
+/// Writes a long list in as few transactions as ZooKeeper's limit allows, in order, as long as this is still the office of
+/// the controller who writes: `epoch_version` is the version of `/controller_epoch`.
+///
+/// # Errors
+/// `Fenced` when another one has come.
+pub(super) async fn write_all(
+    client: &CoordinationClient,
+    epoch_version: i32,
+    writes: &[Write],
+) -> Result<()> {
     for chunk in writes.chunks(WRITES_PER_TRANSACTION) {
-        client.transaction(chunk).await?;
+        let check = Write::Check(paths::CONTROLLER_EPOCH.to_owned(), epoch_version);
+        let fenced: Vec<Write> = [check].into_iter().chain(chunk.iter().cloned()).collect();
+        match client.transaction(&fenced).await {
+            Err(CoordinationError::Transaction { index: 0, .. }) => {
+                return Err(CoordinationError::Fenced);
+            }
+            other => other?,
+        };
     }
     Ok(())
 }

@@ -1,38 +1,28 @@
-//! Follows the znodes that tools write behind the controller's back: new topics, added partitions, marks for deletion,
-//! changed configurations. The controller's own writes come by here too and change nothing any more.
+//! Follows, while in office, the znodes that others write: brokers that come and go, new topics, added partitions, marks for
+//! deletion, in-sync sets that leaders change. The controller's own writes come by here too and change nothing any more.
 
 use tokio::select;
 
 use super::topics::AdminError;
 use super::watch_topics::TopicWatches;
 use super::{ControllerHandle, Synchronise};
-use crate::coordination::schema::{ConfigChange, from_json};
 use crate::coordination::{CoordinationClient, paths};
-
-/// Prefix of the names of the notices in `/config/changes`.
-const CONFIG_CHANGE: &str = "config_change_";
-
-/// Notices older than this, in milliseconds, have been seen by every broker.
-const NOTICE_LIFETIME_MS: i64 = 15 * 60 * 1_000;
 
 pub(super) async fn follow(
     controller: &ControllerHandle,
     client: &CoordinationClient,
 ) -> Result<(), AdminError> {
-    let (notices, watcher) = client.watch_children(paths::CONFIG_CHANGES).await?;
-    // What was noticed before this start has been read with the configurations themselves.
-    let mut seen = notices.iter().filter_map(|name| sequence(name)).max();
-    let mut config_changes = Box::pin(watcher.changed());
-    let (names, watcher) = client.watch_children(paths::TOPICS).await?;
+    let watch = async |path: &'static str| client.watch_children(path).await;
+    let (_, watcher) = watch(paths::BROKER_IDS).await?;
+    let mut brokers = Box::pin(watcher.changed());
+    let (names, watcher) = watch(paths::TOPICS).await?;
     let mut topics = Box::pin(watcher.changed());
-    let mut deletions = Box::pin(
-        client
-            .watch_children(paths::DELETE_TOPICS)
-            .await?
-            .1
-            .changed(),
-    );
-    controller.synchronise(Synchronise::Topics).await?;
+    let mut deletions = Box::pin(watch(paths::DELETE_TOPICS).await?.1.changed());
+    let mut isr = Box::pin(watch(paths::ISR_CHANGES).await?.1.changed());
+    for change in [Synchronise::Brokers, Synchronise::Topics, Synchronise::Isr] {
+        controller.synchronise(change).await?;
+    }
+    delete_marked(controller);
     let mut watches = TopicWatches::default();
     let assignments = watches.add(client, names).await?;
     controller
@@ -41,8 +31,14 @@ pub(super) async fn follow(
     loop {
         select! {
             () = client.ended() => return Ok(()),
+            _ = &mut brokers => {
+                brokers = Box::pin(watch(paths::BROKER_IDS).await?.1.changed());
+                controller.synchronise(Synchronise::Brokers).await?;
+                // Some may have waited for a broker.
+                delete_marked(controller);
+            }
             _ = &mut topics => {
-                let (names, watcher) = client.watch_children(paths::TOPICS).await?;
+                let (names, watcher) = watch(paths::TOPICS).await?;
                 topics = Box::pin(watcher.changed());
                 controller.synchronise(Synchronise::Topics).await?;
                 let assignments = watches.add(client, names).await?;
@@ -53,97 +49,23 @@ pub(super) async fn follow(
                 controller.synchronise(Synchronise::Assignments(assignments)).await?;
             }
             _ = &mut deletions => {
-                deletions = Box::pin(client.watch_children(paths::DELETE_TOPICS).await?.1.changed());
-                controller.synchronise(Synchronise::Topics).await?;
+                deletions = Box::pin(watch(paths::DELETE_TOPICS).await?.1.changed());
+                delete_marked(controller);
             }
-            _ = &mut config_changes => {
-                let (notices, watcher) = client.watch_children(paths::CONFIG_CHANGES).await?;
-                config_changes = Box::pin(watcher.changed());
-                seen = take_up(controller, client, notices, seen).await?;
+            _ = &mut isr => {
+                isr = Box::pin(watch(paths::ISR_CHANGES).await?.1.changed());
+                controller.synchronise(Synchronise::Isr).await?;
             }
         }
     }
 }
 
-/// Takes up the notices after `seen`, purges outdated ones, and returns the last that was seen.
-async fn take_up(
-    controller: &ControllerHandle,
-    client: &CoordinationClient,
-    mut notices: Vec<String>,
-    mut seen: Option<i64>,
-) -> Result<Option<i64>, AdminError> {
-    notices.sort_by_key(|name| sequence(name));
-    let mut dated = Vec::with_capacity(notices.len());
-    for name in notices {
-        let path = format!("{}/{name}", paths::CONFIG_CHANGES);
-        let Some((data, stat)) = client.get(&path).await? else {
-            continue;
-        };
-        dated.push((path, stat.ctime));
-        let number = sequence(&name);
-        if number <= seen {
-            continue;
+/// Has marked topics deleted. That may take as long as it takes some broker to come to it, and the others do not wait.
+fn delete_marked(controller: &ControllerHandle) {
+    let controller = controller.clone();
+    actix_rt::spawn(async move {
+        if let Err(error) = controller.synchronise(Synchronise::Deletions).await {
+            tracing::error!("topics can't be deleted yet: {}", error.message);
         }
-        seen = number;
-        match changed_entity(&data) {
-            Some(entity) => controller.synchronise(Synchronise::Config(entity)).await?,
-            None => tracing::warn!("a notice of a changed configuration makes no sense: {name}"),
-        }
-    }
-    // Their ages are compared with one another: that takes no clock but the service's own.
-    let newest = dated.iter().map(|(_, ctime)| *ctime).max().unwrap_or(0);
-    for (path, _) in dated
-        .iter()
-        .filter(|(_, ctime)| ctime + NOTICE_LIFETIME_MS < newest)
-    {
-        client.delete(path).await?;
-    }
-    Ok(seen)
-}
-
-fn sequence(name: &str) -> Option<i64> {
-    name.strip_prefix(CONFIG_CHANGE)?.parse().ok()
-}
-
-/// Reads which entity changed, in any of the three dialects that Kafka's tools have spoken.
-fn changed_entity(notice: &[u8]) -> Option<String> {
-    let path = |data| from_json::<ConfigChange>("", data).map(|change| change.entity_path);
-    let typed = |data| {
-        from_json::<TypedConfigChange>("", data)
-            .map(|change| format!("{}/{}", change.entity_type, change.entity_name))
-    };
-    let topic = |data| from_json::<String>("", data).map(|topic| format!("topics/{topic}"));
-    path(notice)
-        .or_else(|_| typed(notice))
-        .or_else(|_| topic(notice))
-        .ok()
-}
-
-/// The notice of Kafka 0.9 and 0.10.0.
-#[derive(serde::Deserialize)]
-struct TypedConfigChange {
-    entity_type: String,
-    entity_name: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn notices_of_every_age_are_understood() {
-        let of_2015 = br#""t""#;
-        let of_2016 = br#"{"version":1,"entity_type":"topics","entity_name":"t"}"#;
-        let of_today = br#"{"version":2,"entity_path":"topics/t"}"#;
-        for notice in [&of_2015[..], of_2016, of_today] {
-            assert_eq!(changed_entity(notice).as_deref(), Some("topics/t"));
-        }
-        assert_eq!(changed_entity(b"{}"), None);
-    }
-
-    #[test]
-    fn notices_are_numbered() {
-        assert_eq!(sequence("config_change_0000000012"), Some(12));
-        assert_eq!(sequence("other"), None);
-    }
+    });
 }

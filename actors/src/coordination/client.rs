@@ -29,6 +29,12 @@ pub enum CoordinationError {
     /// A znode holds nonsense.
     #[error(transparent)]
     Malformed(#[from] MalformedZnode),
+    /// Another broker has become the controller.
+    #[error("another broker is the controller by now")]
+    Fenced,
+    /// This broker has left its cluster.
+    #[error("this broker has left its cluster")]
+    Closed,
 }
 
 impl From<MultiWriteError> for CoordinationError {
@@ -236,6 +242,11 @@ impl CoordinationClient {
         let watched = self.client.get_and_watch_data(path).await;
         let watched = missing_is_none(watched.map_err(Into::into))?;
         Ok(watched.map(|(data, _, watcher)| (from_json(path, &data).ok(), watcher)))
+    }
+
+    /// Arms a watch on a node, whether it is there or not: it tells when the node comes, goes or changes.
+    pub async fn watch(&self, path: &str) -> Result<OneshotWatcher> {
+        Ok(self.client.check_and_watch_stat(path).await?.1)
     }
 
     /// Replaces a node's data; with a version, only if it has that one.

@@ -5,5 +5,7 @@
 pub mod client;
 pub mod paths;
 pub mod schema;
+mod session;
 
 pub use client::{CoordinationClient, CoordinationError};
+pub use session::SharedSession;

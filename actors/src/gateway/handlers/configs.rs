@@ -19,9 +19,9 @@ use troupe_protocol::kafka::messages::{
 
 use super::common::text;
 use crate::config::describe::{self, Described};
-use crate::controller::configs::{ConfigAlteration, ConfigOp, ConfigResource};
 use crate::controller::topics::AdminError;
 use crate::gateway::request::RequestContext;
+use crate::replica_manager::configs::{ConfigAlteration, ConfigOp, ConfigResource};
 
 /// The resource type of a topic.
 const TOPIC: i8 = 2;
@@ -163,7 +163,7 @@ async fn alter_one(
     let outcome = match (resource(kind, name), alteration) {
         (Ok(resource), Ok(alteration)) => {
             cx.broker
-                .controller
+                .replicas
                 .alter_config(resource, alteration, validate_only)
                 .await
         }

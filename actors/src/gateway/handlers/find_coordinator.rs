@@ -197,7 +197,7 @@ async fn ensure_topic(
     }
     let brokers = i32::try_from(image.brokers.len().max(1)).unwrap_or(i32::MAX);
     let topic = describe(&cx.broker.config, brokers);
-    let outcomes = cx.broker.controller.create_topics(vec![topic], false).await;
+    let outcomes = cx.broker.topic_creation.create(vec![topic]).await;
     match outcomes.into_iter().next() {
         // Somebody else was faster.
         Some(Err(error)) if error.code != ErrorCode::TopicAlreadyExists => Err(AdminError::new(

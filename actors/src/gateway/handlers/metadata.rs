@@ -97,11 +97,7 @@ async fn create_missing(
         replication_factor: -1,
         ..NewTopic::default()
     });
-    let outcomes = cx
-        .broker
-        .controller
-        .create_topics(new.collect(), false)
-        .await;
+    let outcomes = cx.broker.topic_creation.create(new.collect()).await;
     missing
         .into_iter()
         .zip(outcomes)

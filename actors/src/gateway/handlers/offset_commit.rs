@@ -138,7 +138,7 @@ async fn to_znodes(
     request: &OffsetCommitRequest,
     checked: &mut [ErrorCode],
 ) -> Answer<()> {
-    let coordination = session(cx, &request.group_id).await?;
+    let coordination = session(cx, &request.group_id)?;
     for ((topic, partition), code) in partitions(request).zip(checked) {
         if code.is_error() {
             continue;
@@ -158,10 +158,10 @@ async fn to_znodes(
 ///
 /// # Errors
 /// INVALID_GROUP_ID when the id can't be the name of a node.
-pub(super) async fn session(cx: &RequestContext, group: &str) -> Answer<CoordinationClient> {
+pub(super) fn session(cx: &RequestContext, group: &str) -> Answer<CoordinationClient> {
     if group.is_empty() || matches!(group, "." | "..") || group.contains(['/', '\0']) {
         return Err(ErrorCode::InvalidGroupId);
     }
-    let lent = cx.broker.controller.coordination().await;
-    lent.map_err(|error| error.code)
+    let lent = cx.broker.session.lend();
+    lent.map_err(|_| ErrorCode::UnknownServerError)
 }

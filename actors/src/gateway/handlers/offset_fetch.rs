@@ -176,7 +176,7 @@ fn answer_of_many(found: Vec<FetchedOffset>) -> Vec<OffsetFetchResponseTopics> {
 
 async fn from_znodes(cx: &RequestContext, request: &OffsetFetchRequest) -> OffsetFetchResponse {
     let topics = request.topics.as_deref().unwrap_or_default();
-    let coordination = match session(cx, &request.group_id).await {
+    let coordination = match session(cx, &request.group_id) {
         Ok(coordination) => coordination,
         Err(error) => return OffsetFetchResponse::default().with_topics(refused(topics, error)),
     };

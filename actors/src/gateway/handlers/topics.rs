@@ -1,6 +1,8 @@
 //! CreateTopics, DeleteTopics and CreatePartitions.
 //!
-//! Answers come when the change is done, whatever time-out the request names: on one broker that is at once.
+//! Answers come when the change is done. The time-out of the request is for what other brokers have to do.
+
+use std::time::Duration;
 
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::messages::create_partitions_request::CreatePartitionsTopic;
@@ -34,7 +36,7 @@ pub(crate) async fn create(
     let outcomes = cx
         .broker
         .controller
-        .create_topics(topics, request.validate_only)
+        .create_topics(topics, request.validate_only, patience(request.timeout_ms))
         .await;
     let answers = request
         .topics
@@ -124,7 +126,10 @@ pub(crate) async fn delete(
     let outcome = match (allowed, names.is_empty()) {
         (false, _) => Err(AdminError::from(disabled(cx.version))),
         (true, true) => Ok(()),
-        (true, false) => cx.broker.controller.delete_topics(names).await,
+        (true, false) => {
+            let patience = patience(request.timeout_ms);
+            cx.broker.controller.delete_topics(names, patience).await
+        }
     };
     if let Err(error) = outcome {
         for (result, _) in results.iter_mut().filter(|(_, exists)| *exists) {
@@ -191,7 +196,7 @@ pub(crate) async fn create_partitions(
                 "Duplicate topic name.",
             ))
         } else {
-            add_partitions(&cx, topic, request.validate_only).await
+            add_partitions(&cx, topic, &request).await
         };
         let mut result = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
         if let Err(error) = outcome {
@@ -206,7 +211,7 @@ pub(crate) async fn create_partitions(
 async fn add_partitions(
     cx: &RequestContext,
     topic: &CreatePartitionsTopic,
-    validate_only: bool,
+    request: &CreatePartitionsRequest,
 ) -> Result<(), AdminError> {
     let assignments = topic.assignments.iter().flatten();
     let assignments = assignments
@@ -218,7 +223,13 @@ async fn add_partitions(
             topic.name.to_string(),
             topic.count,
             assignments,
-            validate_only,
+            request.validate_only,
+            patience(request.timeout_ms),
         )
         .await
+}
+
+/// Returns how long a client waits; a negative time-out is none.
+fn patience(timeout_ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
 }

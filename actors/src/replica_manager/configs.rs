@@ -1,15 +1,19 @@
-//! Changes of configuration: AlterConfigs and IncrementalAlterConfigs (KIP-339).
+//! Configurations: what AlterConfigs and IncrementalAlterConfigs (KIP-339) make of them, and what counts here.
+//!
+//! Every broker does this by itself: it writes the znodes and a notice of the change, upon which the others read again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use troupe_protocol::kafka::errors::ErrorCode;
 
-use super::cluster::Cluster;
-use super::topics::AdminError;
+use super::replicas::Replicas;
 use crate::config::{GroupSettings, InvalidConfig, Kind, TopicConfig, list, table};
+use crate::controller::topics::AdminError;
 use crate::coordination::schema::{ConfigChange, ConfigOverrides, to_json};
 use crate::coordination::{CoordinationError, paths};
+use crate::metadata::TopicImage;
+use crate::partition::messages::UpdateConfig;
 
 /// What a configuration belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,10 +145,10 @@ fn invalid(error: &InvalidConfig) -> AdminError {
     AdminError::new(ErrorCode::InvalidConfig, error.to_string())
 }
 
-impl Cluster {
+impl Replicas {
     /// Alters the configuration of a topic or of brokers, and makes it count at once.
     pub(super) async fn alter_config(
-        &mut self,
+        &self,
         resource: &ConfigResource,
         alteration: &ConfigAlteration,
         validate_only: bool,
@@ -155,10 +159,10 @@ impl Cluster {
                     .await
             }
             ConfigResource::Broker(name) => {
-                if !name.is_empty() && *name != self.broker_id.to_string() {
+                if !name.is_empty() && *name != self.node.id.to_string() {
                     let message = format!(
                         "Unexpected broker id, expected {} or empty string, but received {name}",
-                        self.broker_id
+                        self.node.id
                     );
                     return Err(AdminError::new(ErrorCode::InvalidRequest, message));
                 }
@@ -173,7 +177,7 @@ impl Cluster {
     }
 
     async fn alter_topic(
-        &mut self,
+        &self,
         resource: &ConfigResource,
         name: &str,
         alteration: &ConfigAlteration,
@@ -199,7 +203,7 @@ impl Cluster {
     }
 
     async fn alter_group(
-        &mut self,
+        &self,
         resource: &ConfigResource,
         name: &str,
         alteration: &ConfigAlteration,
@@ -233,7 +237,8 @@ impl Cluster {
 
     /// Reads what is set for all groups.
     pub(super) async fn read_groups(&self) -> Result<(), CoordinationError> {
-        for node in self.coordination.children(paths::GROUP_CONFIGS).await? {
+        let session = self.session.lend()?;
+        for node in session.children(paths::GROUP_CONFIGS).await? {
             if let Some(group) = paths::desanitized(&node) {
                 self.refresh_group(&group).await?;
             }
@@ -242,7 +247,7 @@ impl Cluster {
     }
 
     async fn alter_brokers(
-        &mut self,
+        &self,
         resource: &ConfigResource,
         alteration: &ConfigAlteration,
         validate_only: bool,
@@ -278,7 +283,7 @@ impl Cluster {
 
     /// Reads what is set for all brokers, and for this one.
     async fn dynamic_layers(&self) -> Result<DynamicLayers, CoordinationError> {
-        let of_this = ConfigResource::Broker(self.broker_id.to_string());
+        let of_this = ConfigResource::Broker(self.node.id.to_string());
         Ok(DynamicLayers {
             of_all: self
                 .stored_overrides(&ConfigResource::Broker(String::new()))
@@ -287,12 +292,12 @@ impl Cluster {
         })
     }
 
-    async fn stored_overrides(
+    pub(super) async fn stored_overrides(
         &self,
         resource: &ConfigResource,
     ) -> Result<BTreeMap<String, String>, CoordinationError> {
-        let node = self
-            .coordination
+        let session = self.session.lend()?;
+        let node = session
             .get_json::<ConfigOverrides>(&resource.path())
             .await?;
         Ok(node.map(|(node, _)| node.config).unwrap_or_default())
@@ -304,14 +309,60 @@ impl Cluster {
         config: BTreeMap<String, String>,
     ) -> Result<(), CoordinationError> {
         let node = ConfigOverrides { version: 1, config };
-        self.coordination.put_json(&resource.path(), &node).await?;
+        let session = self.session.lend()?;
+        session.put_json(&resource.path(), &node).await?;
         let change = ConfigChange {
             version: 2,
             entity_path: resource.entity_path(),
         };
-        self.coordination
+        session
             .create_sequential(paths::CONFIG_CHANGE_PREFIX, &to_json(&change))
             .await
+    }
+
+    /// Computes a topic's configuration; overrides that make no sense are ignored, loudly.
+    pub(super) fn topic_config(
+        &self,
+        name: &str,
+        overrides: &BTreeMap<String, String>,
+    ) -> TopicConfig {
+        let broker = Arc::clone(&self.config.borrow());
+        TopicConfig::parse(overrides, &broker).unwrap_or_else(|error| {
+            tracing::error!(
+                "topic {name}: {error}; its configuration is the broker's until that is mended"
+            );
+            broker.topic_defaults.clone()
+        })
+    }
+
+    /// Reads what is set for a topic again, and has it count.
+    pub(super) async fn refresh_topic(&self, name: &str) -> Result<(), CoordinationError> {
+        let Some(known) = self.current().topic(name).map(Arc::clone) else {
+            return Ok(());
+        };
+        let resource = ConfigResource::Topic(name.to_owned());
+        let overrides = self.stored_overrides(&resource).await?;
+        let config = Arc::new(self.topic_config(name, &overrides));
+        for replica in known
+            .partitions
+            .iter()
+            .filter_map(|partition| partition.local.as_ref())
+        {
+            let config = Arc::clone(&config);
+            // One that is gone has no use for it.
+            let _ = replica.send(UpdateConfig { config }).await;
+        }
+        self.publish(|image| {
+            image.put_topic(Arc::new(TopicImage {
+                name: Arc::clone(&known.name),
+                id: known.id,
+                is_internal: known.is_internal,
+                partitions: known.partitions.clone(),
+                overrides,
+                config,
+            }));
+        });
+        Ok(())
     }
 
     /// Reads the brokers' dynamic configuration again, and passes it on to every topic.

@@ -1,0 +1,374 @@
+//! What a controller has in mind while it is in office: the cluster, and the channels to its brokers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+
+use super::channel::{BrokerChannel, Channels};
+use super::stored::{Electorate, StoredState, StoredTopic};
+use crate::coordination::{CoordinationClient, CoordinationError, paths};
+use crate::metadata::{BrokerId, BrokerNode, NO_LEADER};
+use crate::partition::TopicPartition;
+use crate::replica_manager::orders::{
+    Authority, LEADER_DURING_DELETION, LeaderAndIsr, Order, Outcome, PartitionOrder, StopReplica,
+    StoppedReplica, TopicOrder, UpdateMetadata,
+};
+
+/// Leader epoch of a replica that stops for good.
+const EPOCH_DURING_DELETION: i32 = -2;
+
+/// Partitions by topic.
+pub(super) type Partitions = BTreeMap<String, BTreeSet<i32>>;
+
+/// A live broker.
+pub(super) struct LiveBroker {
+    pub(super) node: Arc<BrokerNode>,
+    pub(super) channel: BrokerChannel,
+}
+
+/// Who came and went.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Change {
+    /// Those that were not there.
+    pub(super) came: BTreeSet<BrokerId>,
+    /// Those that have registered again.
+    pub(super) restarted: BTreeSet<BrokerId>,
+    /// Those that are gone.
+    pub(super) went: BTreeSet<BrokerId>,
+}
+
+/// The cluster, as its controller knows it.
+pub(super) struct Office {
+    /// The controller.
+    pub(super) broker_id: BrokerId,
+    /// The epoch of the office.
+    pub(super) epoch: i32,
+    /// The version of `/controller_epoch`, by which writes are fenced.
+    pub(super) epoch_version: i32,
+    /// Who is alive.
+    pub(super) brokers: BTreeMap<BrokerId, LiveBroker>,
+    /// All topics that are not being deleted.
+    pub(super) topics: BTreeMap<String, StoredTopic>,
+    /// Topics that are being deleted right now.
+    pub(super) deleting: BTreeSet<String>,
+    /// Where channels come from.
+    pub(super) channels: Channels,
+    /// Who came and went without that anything followed from it yet.
+    pub(super) unsettled: Change,
+}
+
+impl Office {
+    /// Returns who may be elected.
+    pub(super) fn electorate(&self, restarted: &BTreeSet<BrokerId>) -> Electorate {
+        Electorate {
+            live: self.brokers.keys().copied().collect(),
+            restarted: restarted.clone(),
+            controller_epoch: self.epoch,
+        }
+    }
+
+    /// Lists all partitions.
+    pub(super) fn all(&self) -> Partitions {
+        let topics = self.topics.iter();
+        topics
+            .map(|(name, topic)| (name.clone(), topic.assignment.keys().copied().collect()))
+            .collect()
+    }
+
+    /// Says which of the topics that are marked can be deleted now: those whose brokers are all there. A mark without a
+    /// topic is removed.
+    pub(super) async fn doomed(
+        &self,
+        client: &CoordinationClient,
+        marked: &[String],
+        claimed: &BTreeSet<String>,
+    ) -> Result<Vec<StoredTopic>, CoordinationError> {
+        let mut doomed = Vec::new();
+        for name in marked {
+            if self.deleting.contains(name) && !claimed.contains(name) {
+                continue;
+            }
+            // One that is not in mind was being deleted when a controller died.
+            let topic = match self.topics.get(name) {
+                Some(topic) => Some(topic.clone()),
+                None => StoredTopic::read(client, name, None).await?,
+            };
+            let Some(topic) = topic else {
+                client.delete(&paths::config("topics", name)).await?;
+                client.delete(&paths::delete_topic(name)).await?;
+                continue;
+            };
+            let mut replicas = topic.assignment.values().flatten();
+            if replicas.all(|id| self.brokers.contains_key(id)) {
+                doomed.push(topic);
+            } else {
+                tracing::info!("topic {name} is deleted when all brokers that have it are there");
+            }
+        }
+        Ok(doomed)
+    }
+
+    /// Has the replicas of partitions lead or follow: on all live brokers, or on those that are named.
+    pub(super) fn lead_and_follow(
+        &mut self,
+        partitions: &Partitions,
+        new: bool,
+        only: Option<&BTreeSet<BrokerId>>,
+    ) -> Answers {
+        let mut answers = Answers::default();
+        for broker in self.among_live(only) {
+            if let Some(order) = self.leader_and_isr(broker, partitions, new) {
+                self.send(broker, &mut answers, order);
+            }
+        }
+        answers
+    }
+
+    /// Lists those brokers that are alive; of all, when none are named.
+    fn among_live(&self, only: Option<&BTreeSet<BrokerId>>) -> Vec<BrokerId> {
+        let live = self.brokers.keys().copied();
+        live.filter(|id| only.is_none_or(|only| only.contains(id)))
+            .collect()
+    }
+
+    fn leader_and_isr(
+        &self,
+        broker: BrokerId,
+        partitions: &Partitions,
+        new: bool,
+    ) -> Option<Order> {
+        let topics = self.topics_for(partitions, new, |replicas, stored| {
+            replicas.contains(&broker) && stored.is_some()
+        });
+        if topics.is_empty() {
+            return None;
+        }
+        let leaders: BTreeSet<BrokerId> = topics
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().map(|partition| partition.leader))
+            .collect();
+        let leaders = leaders.iter().filter_map(|id| self.brokers.get(id));
+        Some(Order::LeaderAndIsr(LeaderAndIsr {
+            authority: self.authority_over(broker)?,
+            topics,
+            live_leaders: leaders.map(|leader| Arc::clone(&leader.node)).collect(),
+        }))
+    }
+
+    fn authority_over(&self, broker: BrokerId) -> Option<Authority> {
+        Some(Authority {
+            controller_id: self.broker_id,
+            controller_epoch: self.epoch,
+            broker_epoch: self.brokers.get(&broker)?.node.epoch,
+        })
+    }
+
+    /// Tells every broker what the partitions are, and who is alive.
+    pub(super) fn inform(&mut self, partitions: &Partitions) -> Answers {
+        let topics = self.topics_for(partitions, false, |_, _| true);
+        self.update(&topics, false, None)
+    }
+
+    /// Tells brokers what all partitions are, and that there are no others.
+    pub(super) fn inform_of_all(&mut self, only: Option<&BTreeSet<BrokerId>>) -> Answers {
+        let topics = self.topics_for(&self.all(), false, |_, _| true);
+        self.update(&topics, true, only)
+    }
+
+    /// Tells every broker that topics go.
+    pub(super) fn inform_of_deletion(&mut self, topics: &[StoredTopic]) -> Answers {
+        let going = topics.iter().map(|topic| {
+            let partitions = topic.assignment.keys().map(|&partition| PartitionOrder {
+                leader: LEADER_DURING_DELETION,
+                ..partition_order(topic, partition, false)
+            });
+            TopicOrder {
+                name: topic.name.as_str().into(),
+                id: topic.id,
+                partitions: partitions.collect(),
+            }
+        });
+        self.update(&going.collect::<Vec<_>>(), false, None)
+    }
+
+    /// Has all replicas of topics stop.
+    pub(super) fn stop(&mut self, topics: &[StoredTopic], delete: bool) -> Answers {
+        let mut answers = Answers::default();
+        for broker in self.among_live(None) {
+            let replicas = topics.iter().flat_map(|topic| {
+                let here = topic.assignment.iter();
+                here.filter(|(_, replicas)| replicas.contains(&broker))
+                    .map(|(&partition, _)| StoppedReplica {
+                        topic_partition: TopicPartition::new(topic.name.as_str(), partition),
+                        leader_epoch: EPOCH_DURING_DELETION,
+                        delete,
+                    })
+            });
+            let replicas: Vec<StoppedReplica> = replicas.collect();
+            let authority = self.authority_over(broker);
+            if let Some(authority) = authority.filter(|_| !replicas.is_empty()) {
+                let order = StopReplica {
+                    authority,
+                    replicas,
+                };
+                self.send(broker, &mut answers, Order::StopReplica(order));
+            }
+        }
+        answers
+    }
+
+    fn update(
+        &mut self,
+        topics: &[TopicOrder],
+        full: bool,
+        only: Option<&BTreeSet<BrokerId>>,
+    ) -> Answers {
+        let mut answers = Answers::default();
+        for broker in self.among_live(only) {
+            if let Some(order) = self.update_metadata(broker, topics.to_vec(), full) {
+                self.send(broker, &mut answers, order);
+            }
+        }
+        answers
+    }
+
+    fn update_metadata(
+        &self,
+        broker: BrokerId,
+        topics: Vec<TopicOrder>,
+        full: bool,
+    ) -> Option<Order> {
+        let brokers = self.brokers.values();
+        Some(Order::UpdateMetadata(UpdateMetadata {
+            authority: self.authority_over(broker)?,
+            topics,
+            brokers: brokers.map(|live| Arc::clone(&live.node)).collect(),
+            full,
+        }))
+    }
+
+    fn send(&mut self, broker: BrokerId, answers: &mut Answers, order: Order) {
+        let Some(live) = self.brokers.get(&broker) else {
+            return;
+        };
+        match live.channel.send(order) {
+            Ok(answer) => answers.pending.push((broker, answer)),
+            Err(full) => self.start_over(broker, answers, full.0),
+        }
+    }
+
+    /// Gives up the orders that wait for a broker that does not keep up: it gets the whole state instead.
+    fn start_over(&mut self, broker: BrokerId, answers: &mut Answers, last: Order) {
+        tracing::warn!(
+            "broker {broker} does not keep up with its orders; it gets all of them anew"
+        );
+        let all = self.all();
+        let everything = [
+            self.leader_and_isr(broker, &all, false),
+            self.update_metadata(broker, self.topics_for(&all, false, |_, _| true), true),
+            Some(last).filter(|last| matches!(last, Order::StopReplica(_))),
+        ];
+        let channels = &self.channels;
+        let Some(live) = self.brokers.get_mut(&broker) else {
+            return;
+        };
+        live.channel = channels.open(&live.node);
+        for order in everything.into_iter().flatten() {
+            let sent = live.channel.send(order).ok();
+            answers.pending.extend(sent.map(|answer| (broker, answer)));
+        }
+    }
+
+    fn topics_for(
+        &self,
+        partitions: &Partitions,
+        new: bool,
+        concerned: impl Fn(&[BrokerId], Option<&StoredState>) -> bool,
+    ) -> Vec<TopicOrder> {
+        let mut orders = Vec::new();
+        for (name, numbers) in partitions {
+            let Some(topic) = self.topics.get(name) else {
+                continue;
+            };
+            let concerned = numbers.iter().filter(|number| {
+                let replicas = topic.assignment.get(number);
+                replicas.is_some_and(|replicas| concerned(replicas, topic.states.get(number)))
+            });
+            let partitions: Vec<PartitionOrder> = concerned
+                .map(|&number| partition_order(topic, number, new))
+                .collect();
+            if !partitions.is_empty() {
+                orders.push(TopicOrder {
+                    name: name.as_str().into(),
+                    id: topic.id,
+                    partitions,
+                });
+            }
+        }
+        orders
+    }
+}
+
+fn partition_order(topic: &StoredTopic, partition: i32, is_new: bool) -> PartitionOrder {
+    let stored = topic.states.get(&partition);
+    let state = stored.map(|stored| &stored.state);
+    PartitionOrder {
+        partition,
+        leader: state.map_or(NO_LEADER, |state| state.leader),
+        leader_epoch: state.map_or(0, |state| state.leader_epoch),
+        isr: state.map(|state| state.isr.clone()).unwrap_or_default(),
+        partition_epoch: stored.map_or(0, |stored| stored.version),
+        replicas: topic
+            .assignment
+            .get(&partition)
+            .cloned()
+            .unwrap_or_default(),
+        adding_replicas: Vec::new(),
+        removing_replicas: Vec::new(),
+        is_new,
+    }
+}
+
+/// The answers to orders that are on their way.
+#[derive(Default)]
+pub(super) struct Answers {
+    pending: Vec<(BrokerId, oneshot::Receiver<Outcome>)>,
+}
+
+impl Answers {
+    /// Takes only those of one broker.
+    pub(super) fn of(mut self, broker: BrokerId) -> Self {
+        self.pending.retain(|(id, _)| *id == broker);
+        self
+    }
+
+    /// Puts more to these.
+    pub(super) fn and(mut self, others: Self) -> Self {
+        self.pending.extend(others.pending);
+        self
+    }
+
+    /// Takes only those of other brokers.
+    pub(super) fn without(mut self, brokers: &BTreeSet<BrokerId>) -> Self {
+        self.pending.retain(|(id, _)| !brokers.contains(id));
+        self
+    }
+
+    /// Waits for the answers, no longer than `patience` for other brokers than `own`, and returns who did not answer.
+    ///
+    /// What this broker does itself is waited for in any case: it is on its way already.
+    pub(super) async fn wait(self, own: BrokerId, patience: Duration) -> BTreeSet<BrokerId> {
+        let waits = self.pending.into_iter().map(|(broker, answer)| async move {
+            let answered = if broker == own {
+                answer.await.is_ok()
+            } else {
+                matches!(tokio::time::timeout(patience, answer).await, Ok(Ok(_)))
+            };
+            (!answered).then_some(broker)
+        });
+        join_all(waits).await.into_iter().flatten().collect()
+    }
+}
