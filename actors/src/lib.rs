@@ -1,6 +1,7 @@
 //! The actors of Troupe and the pure cores that decide for them.
 
 pub mod broker;
+mod broker_client;
 pub mod config;
 pub mod controller;
 pub mod coordination;

@@ -6,6 +6,7 @@
 //! ```
 
 mod context;
+mod departure;
 mod identity;
 mod producer_ids;
 mod session;
@@ -93,10 +94,7 @@ pub struct Broker {
     /// The port of the embedded coordination service, when there is one.
     pub zookeeper_port: Option<u16>,
     gateway: Gateway,
-    groups: GroupCoordinators,
-    transactions: TransactionCoordinators,
-    share: ShareGroups,
-    logs: LogManagerHandle,
+    context: Arc<BrokerContext>,
     session: Session,
     embedded: Option<Coordination>,
 }
@@ -137,19 +135,20 @@ impl Broker {
             },
         };
         let session = joining.begin(client).await?;
-        report_strays(&logs).await;
-
-        let context = citizen.into_context(config, &identity, runtime, logs.clone());
+        let context = Arc::new(citizen.into_context(config, &identity, runtime, logs.clone()));
+        let listeners = addresses(&bound);
+        // The orders of another controller come by the same way as clients.
+        let gateway = Gateway::start(Arc::clone(&context), bound);
+        if until_informed(&context).await {
+            report_strays(&logs).await;
+        }
         Ok(Self {
             id: identity.broker_id,
             cluster_id: identity.cluster_id,
-            listeners: addresses(&bound),
+            listeners,
             zookeeper_port: embedded.as_ref().map(Coordination::port),
-            groups: context.groups.clone(),
-            transactions: context.transactions.clone(),
-            share: context.share.clone(),
-            gateway: Gateway::start(Arc::new(context), bound),
-            logs,
+            gateway,
+            context,
             session,
             embedded,
         })
@@ -164,14 +163,16 @@ impl Broker {
         }
     }
 
-    /// Stops: sends group members away, answers what is in flight, closes the logs cleanly, leaves the cluster, stops coordination.
+    /// Stops: has others lead, sends group members away, answers what is in flight, closes the logs cleanly, leaves the cluster, stops coordination.
     pub async fn stop(self) {
+        departure::announce(&self.context).await;
         // A member that waits for others would hold its connection open.
-        self.transactions.stop().await;
-        self.groups.stop().await;
-        self.share.stop().await;
+        self.context.transactions.stop().await;
+        self.context.groups.stop().await;
+        self.context.share.stop().await;
         self.gateway.stop(STOP_GRACE).await;
-        self.logs.shutdown().await;
+        self.context.logs.shutdown().await;
+        drop(self.context);
         self.session.end().await;
         if let Some(embedded) = self.embedded
             && let Err(error) = embedded.shutdown().await
@@ -388,6 +389,22 @@ fn session_dir(config: &BrokerConfig) -> &std::path::Path {
         .log_dirs
         .first()
         .map_or(std::path::Path::new("."), |dir| dir.as_path())
+}
+
+/// Waits until the controller has told this broker of the cluster; tells whether it has.
+///
+/// One that died just now counts as the controller for as long as its session lasts.
+async fn until_informed(broker: &BrokerContext) -> bool {
+    let session_timeout = Duration::from_millis(broker.config.zookeeper_session_timeout_ms);
+    let mut image = broker.metadata.clone();
+    let informed = image.wait_for(|image| image.brokers.contains_key(&broker.broker_id));
+    let patience = session_timeout.saturating_mul(2);
+    let informed = tokio::time::timeout(patience, informed).await;
+    let informed = matches!(informed, Ok(Ok(_)));
+    if !informed {
+        tracing::warn!("no controller has told this broker of the cluster yet");
+    }
+    informed
 }
 
 async fn report_strays(logs: &LogManagerHandle) {

@@ -19,6 +19,10 @@ use super::stored::{StoredTopic, write_all};
 use super::topics::{AdminError, NewTopic, TopicPlan, plan_partitions, plan_topic};
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
 use crate::metadata::BrokerId;
+use crate::partition::TopicPartition;
+
+/// How long others have to take over before a broker stops.
+const RELIEF: Duration = Duration::from_secs(5);
 
 /// The cluster, as the requests of the controller share it.
 pub(super) type SharedCluster = Rc<Mutex<Cluster>>;
@@ -241,6 +245,21 @@ async fn mark_and_delete(cluster: SharedCluster, names: Vec<String>) -> Result<(
         until_unmarked(&client, name).await?;
     }
     Ok(())
+}
+
+/// Has others lead what a broker leads that is about to stop; returns what nobody else can lead.
+pub(super) async fn controlled_shutdown(
+    cluster: &SharedCluster,
+    broker: BrokerId,
+    broker_epoch: i64,
+) -> Result<Vec<TopicPartition>, AdminError> {
+    let mut locked = cluster.lock().await;
+    let own = locked.broker_id;
+    let (remaining, answers) = locked.relieve(broker, broker_epoch).await?;
+    drop(locked);
+    // The others lead before it stops; one that does not answer is not waited for.
+    answers.wait(own, RELIEF).await;
+    Ok(remaining)
 }
 
 /// Waits until somebody else has deleted a topic.

@@ -19,6 +19,8 @@ use crate::coordination::client::Write;
 use crate::coordination::schema::{IsrChange, PartitionName, TopicAssignment};
 use crate::coordination::{CoordinationClient, CoordinationError, SharedSession, paths};
 use crate::metadata::{BrokerId, MetadataImage};
+use crate::partition::TopicPartition;
+use crate::replica_manager::orders::NO_BROKER_EPOCH;
 
 /// Topics that are read at once when a controller starts.
 const TOPICS_AT_ONCE: usize = 64;
@@ -98,6 +100,7 @@ impl Cluster {
             epoch_version: election.epoch_version,
             brokers: BTreeMap::new(),
             topics: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             deleting: BTreeSet::new(),
             channels: self.channels.clone(),
             unsettled: Change::default(),
@@ -138,6 +141,7 @@ impl Cluster {
                 Some(_) => change.restarted.insert(node.id),
                 None => change.came.insert(node.id),
             };
+            office.leaving.remove(&node.id);
             let node = Arc::new(node.clone());
             let channel = office.channels.open(&node);
             office.brokers.insert(node.id, LiveBroker { node, channel });
@@ -145,6 +149,7 @@ impl Cluster {
         let gone: Vec<BrokerId> = office.brokers.keys().copied().collect();
         for id in gone.into_iter().filter(|id| !found.contains_key(id)) {
             office.brokers.remove(&id);
+            office.leaving.remove(&id);
             change.went.insert(id);
         }
         Ok(())
@@ -314,6 +319,31 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Has others lead what a broker leads that is about to stop; returns what nobody else can lead now, and the orders
+    /// that are on their way.
+    pub(super) async fn relieve(
+        &mut self,
+        broker: BrokerId,
+        broker_epoch: i64,
+    ) -> Result<(Vec<TopicPartition>, Answers), AdminError> {
+        let office = self.office()?;
+        let Some(live) = office.brokers.get(&broker) else {
+            return Err(ErrorCode::BrokerNotAvailable.into());
+        };
+        if broker_epoch != NO_BROKER_EPOCH && broker_epoch < live.node.epoch {
+            return Err(ErrorCode::StaleBrokerEpoch.into());
+        }
+        office.leaving.insert(broker);
+        let before = office.topics.clone();
+        let topics = before.values().cloned().collect();
+        self.elect(topics, &BTreeSet::new()).await?;
+        let office = self.office()?;
+        let changed = changed(&before, &office.topics);
+        let led = office.lead_and_follow(&changed, false, None);
+        let informed = office.inform(&changed);
+        Ok((office.still_led_by(broker), led.and(informed)))
     }
 
     /// Takes up that leaders have changed in-sync sets, and tells everyone.

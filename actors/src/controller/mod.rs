@@ -39,6 +39,7 @@ use crate::config::BrokerConfig;
 use crate::coordination::schema::TopicAssignment;
 use crate::coordination::{CoordinationError, SharedSession};
 use crate::metadata::{BrokerId, MetadataImage};
+use crate::partition::TopicPartition;
 use crate::replica_manager::ReplicaManagerHandle;
 
 /// Requests that wait for the controller at most, before the gateway waits too.
@@ -66,15 +67,21 @@ pub struct Controller {
 impl Controller {
     /// Starts the controller; it does nothing before it has taken the office.
     pub fn start(start: Start) -> ControllerHandle {
+        let channels = {
+            let config = start.config.borrow();
+            Channels {
+                broker_id: start.broker_id,
+                replicas: start.replicas,
+                listener: config.inter_broker_listener_name.as_str().into(),
+                timeout: Duration::from_millis(config.controller_socket_timeout_ms),
+            }
+        };
         let cluster = Cluster {
             broker_id: start.broker_id,
             config: start.config,
             session: start.session,
             image: start.image,
-            channels: Channels {
-                broker_id: start.broker_id,
-                replicas: start.replicas,
-            },
+            channels,
             office: None,
             next_placement: 0,
         };
@@ -204,6 +211,25 @@ impl Handler<CreatePartitions> for Controller {
     }
 }
 
+/// Has others lead what a broker leads that is about to stop.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<TopicPartition>, AdminError>")]
+struct ControlledShutdown {
+    broker: BrokerId,
+    broker_epoch: i64,
+}
+
+impl Handler<ControlledShutdown> for Controller {
+    type Result = ResponseFuture<Result<Vec<TopicPartition>, AdminError>>;
+
+    fn handle(&mut self, order: ControlledShutdown, _: &mut Self::Context) -> Self::Result {
+        let cluster = Rc::clone(&self.cluster);
+        Box::pin(async move {
+            admin::controlled_shutdown(&cluster, order.broker, order.broker_epoch).await
+        })
+    }
+}
+
 /// Takes up what others changed in the znodes.
 #[derive(Message)]
 #[rtype(result = "Result<(), CoordinationError>")]
@@ -302,6 +328,19 @@ impl ControllerHandle {
             assignments,
             validate_only,
             patience,
+        };
+        self.addr.send(order).await.map_err(gone)?
+    }
+
+    /// Has others lead what a broker leads that is about to stop; returns what nobody else can lead.
+    pub async fn controlled_shutdown(
+        &self,
+        broker: BrokerId,
+        broker_epoch: i64,
+    ) -> Result<Vec<TopicPartition>, AdminError> {
+        let order = ControlledShutdown {
+            broker,
+            broker_epoch,
         };
         self.addr.send(order).await.map_err(gone)?
     }

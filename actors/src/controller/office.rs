@@ -13,8 +13,8 @@ use crate::coordination::{CoordinationClient, CoordinationError, paths};
 use crate::metadata::{BrokerId, BrokerNode, NO_LEADER};
 use crate::partition::TopicPartition;
 use crate::replica_manager::orders::{
-    Authority, LEADER_DURING_DELETION, LeaderAndIsr, Order, Outcome, PartitionOrder, StopReplica,
-    StoppedReplica, TopicOrder, UpdateMetadata,
+    Authority, LEADER_DURING_DELETION, LeaderAndIsr, LiveLeader, Order, Outcome, PartitionOrder,
+    StopReplica, StoppedReplica, TopicOrder, UpdateMetadata,
 };
 
 /// Leader epoch of a replica that stops for good.
@@ -52,6 +52,8 @@ pub(super) struct Office {
     pub(super) brokers: BTreeMap<BrokerId, LiveBroker>,
     /// All topics that are not being deleted.
     pub(super) topics: BTreeMap<String, StoredTopic>,
+    /// Brokers that are about to stop.
+    pub(super) leaving: BTreeSet<BrokerId>,
     /// Topics that are being deleted right now.
     pub(super) deleting: BTreeSet<String>,
     /// Where channels come from.
@@ -66,6 +68,7 @@ impl Office {
         Electorate {
             live: self.brokers.keys().copied().collect(),
             restarted: restarted.clone(),
+            leaving: self.leaving.clone(),
             controller_epoch: self.epoch,
         }
     }
@@ -154,8 +157,31 @@ impl Office {
         Some(Order::LeaderAndIsr(LeaderAndIsr {
             authority: self.authority_over(broker)?,
             topics,
-            live_leaders: leaders.map(|leader| Arc::clone(&leader.node)).collect(),
+            live_leaders: leaders
+                .filter_map(|leader| {
+                    let endpoint = leader.node.endpoint(&self.channels.listener)?;
+                    Some(LiveLeader {
+                        id: leader.node.id,
+                        host: endpoint.host.clone(),
+                        port: endpoint.port,
+                    })
+                })
+                .collect(),
         }))
+    }
+
+    /// Lists what a broker leads although others have it too.
+    pub(super) fn still_led_by(&self, broker: BrokerId) -> Vec<TopicPartition> {
+        let mut led = Vec::new();
+        for topic in self.topics.values() {
+            for (number, stored) in &topic.states {
+                let replicas = topic.assignment.get(number).map_or(0, Vec::len);
+                if stored.state.leader == broker && replicas > 1 {
+                    led.push(TopicPartition::new(topic.name.as_str(), *number));
+                }
+            }
+        }
+        led
     }
 
     fn authority_over(&self, broker: BrokerId) -> Option<Authority> {

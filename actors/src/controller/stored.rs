@@ -37,6 +37,8 @@ pub(super) struct Electorate {
     pub live: BTreeSet<BrokerId>,
     /// Those of them that may have lost the end of their logs.
     pub restarted: BTreeSet<BrokerId>,
+    /// Those of them that are about to stop.
+    pub leaving: BTreeSet<BrokerId>,
     /// The epoch of who elects.
     pub controller_epoch: i32,
 }
@@ -216,13 +218,18 @@ impl StoredTopic {
         let Electorate {
             live,
             restarted,
+            leaving,
             controller_epoch,
         } = electorate;
+        let staying: BTreeSet<BrokerId> = live.difference(leaving).copied().collect();
+        let avoided: BTreeSet<BrokerId> = restarted.union(leaving).copied().collect();
         let mut writes = Vec::new();
         for (&partition, replicas) in &self.assignment {
             let path = paths::partition_state(&self.name, partition);
             let Some(stored) = self.states.get_mut(&partition) else {
-                let Some(state) = elect_new(replicas, live, *controller_epoch) else {
+                let elected = elect_new(replicas, &staying, *controller_epoch)
+                    .or_else(|| elect_new(replicas, live, *controller_epoch));
+                let Some(state) = elected else {
                     continue;
                 };
                 if !self.has_partitions_node {
@@ -236,8 +243,12 @@ impl StoredTopic {
                 self.states.insert(partition, stored);
                 continue;
             };
-            let next = after_change(&stored.state, replicas, live, restarted, *controller_epoch);
-            if let Some(state) = next {
+            let next = after_change(&stored.state, replicas, live, &avoided, *controller_epoch);
+            // Whoever is about to stop leads on as it did where nobody else can.
+            let stays = |next: &PartitionState| {
+                next.leader == stored.state.leader && leaving.contains(&next.leader)
+            };
+            if let Some(state) = next.filter(|next| !stays(next)) {
                 let expected = Some(stored.version).filter(|version| *version != ANY_VERSION);
                 writes.push(Write::Set(path, to_json(&state), expected));
                 stored.state = state;

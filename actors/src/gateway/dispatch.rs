@@ -17,10 +17,10 @@ use super::affinity::Affinity;
 use super::connection::{Outcome, Pending, Refused, Service, Work};
 use super::fetch_session::FetchSessions;
 use super::handlers::{
-    api_versions, cluster, configs, consumer_group, delete_records, describe_producers, fetch,
-    find_coordinator, group_admin, group_membership, init_producer_id, list_offsets, log_dirs,
-    metadata, offset_commit, offset_fetch, offset_for_leader_epoch, produce, share, topics,
-    transaction_admin, transactions, txn_offset_commit,
+    api_versions, cluster, configs, consumer_group, control, delete_records, describe_producers,
+    fetch, find_coordinator, group_admin, group_membership, init_producer_id, list_offsets,
+    log_dirs, metadata, offset_commit, offset_fetch, offset_for_leader_epoch, produce, share,
+    topics, transaction_admin, transactions, txn_offset_commit,
 };
 use super::request::RequestContext;
 use crate::broker::BrokerContext;
@@ -35,6 +35,10 @@ fn rows() -> Vec<Row> {
         api(0..=0, list_offsets::handle_v0),
         api(1..=10, list_offsets::handle),
         api(0..=13, metadata::handle),
+        api(0..=7, control::leader_and_isr),
+        api(0..=4, control::stop_replica),
+        api(0..=8, control::update_metadata),
+        api(0..=3, control::controlled_shutdown),
         api(0..=9, offset_commit::handle),
         api(0..=9, offset_fetch::handle),
         api(0..=6, find_coordinator::handle),

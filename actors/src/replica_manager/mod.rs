@@ -9,6 +9,7 @@ mod image;
 pub mod orders;
 mod replicas;
 mod watch_configs;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -59,6 +59,17 @@ pub struct TopicOrder {
     pub partitions: Vec<PartitionOrder>,
 }
 
+/// Where followers reach a leader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveLeader {
+    /// The broker.
+    pub id: BrokerId,
+    /// Its host.
+    pub host: String,
+    /// Its port for other brokers.
+    pub port: u16,
+}
+
 /// Has a broker lead or follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaderAndIsr {
@@ -66,8 +77,8 @@ pub struct LeaderAndIsr {
     pub authority: Authority,
     /// What the broker leads or follows.
     pub topics: Vec<TopicOrder>,
-    /// The brokers that lead.
-    pub live_leaders: Vec<Arc<BrokerNode>>,
+    /// Where to reach the brokers that lead.
+    pub live_leaders: Vec<LiveLeader>,
 }
 
 /// Tells a broker what the cluster is.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use troupe_protocol::kafka::errors::ErrorCode;
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ use crate::coordination::schema::TopicAssignment;
 use crate::coordination::{CoordinationError, SharedSession, paths};
 use crate::log_manager::LogManagerHandle;
 use crate::metadata::{BrokerNode, MetadataImage, TopicImage};
-use crate::partition::messages::{BecomeLeader, Resign};
+use crate::partition::messages::{BecomeFollower, BecomeLeader, Resign};
 use crate::partition::{Answer, PartitionHandle, TopicPartition};
 use crate::uuid_text::decode_id;
 
@@ -143,9 +143,10 @@ impl Replicas {
             .open(topic_partition.clone(), id, Arc::clone(config));
         let replica = opening.await?;
         if order.leader == self.node.id {
-            lead(&replica, order).await?;
+            lead(&replica, order).await
+        } else {
+            follow(&replica, order).await
         }
-        Ok(())
     }
 
     /// Returns the id of a topic; orders of old controllers do not name it.
@@ -300,14 +301,29 @@ impl Replicas {
 }
 
 async fn lead(replica: &PartitionHandle, order: &PartitionOrder) -> Answer<()> {
-    let (reply, answer) = oneshot::channel();
-    let order = BecomeLeader {
+    let order = |reply| BecomeLeader {
         leader_epoch: order.leader_epoch,
         partition_epoch: order.partition_epoch,
         isr: order.isr.clone(),
         replicas: order.replicas.clone(),
         reply,
     };
-    replica.send(order).await?;
-    answer.await.unwrap_or(Err(ErrorCode::KafkaStorageError))
+    as_ordered(replica.ask(order).await)
+}
+
+async fn follow(replica: &PartitionHandle, order: &PartitionOrder) -> Answer<()> {
+    let order = |reply| BecomeFollower {
+        leader: order.leader,
+        leader_epoch: order.leader_epoch,
+        reply,
+    };
+    as_ordered(replica.ask(order).await)
+}
+
+/// Says of an older leadership what Kafka does: whoever orders that is a controller of the past.
+fn as_ordered(done: Answer<()>) -> Answer<()> {
+    done.map_err(|code| match code {
+        ErrorCode::FencedLeaderEpoch => ErrorCode::StaleControllerEpoch,
+        code => code,
+    })
 }

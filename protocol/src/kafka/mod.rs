@@ -31,4 +31,5 @@ pub use kafka_protocol::protocol::StrBytes;
 /// Message structs of the APIs, and of the versions with a meaning of their own, that Kafka 4 removed.
 pub mod legacy_messages {
     pub use kafka_protocol_legacy::messages::*;
+    pub use kafka_protocol_legacy::protocol::StrBytes;
 }

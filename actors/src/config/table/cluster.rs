@@ -20,11 +20,11 @@ pub(super) const CLUSTER: &[ConfigKey] = keys! {
     /// The listener on which the controller's requests arrive.
     "control.plane.listener.name" String = null, Check::Any, ReadOnly, Ignored;
     /// Whether a broker hands its leaderships over before it stops.
-    "controlled.shutdown.enable" Boolean = "true", Check::Any, ReadOnly, Ignored;
+    "controlled.shutdown.enable" Boolean = "true", Check::Any, ReadOnly, Used;
     /// How often handing over leaderships is tried.
-    "controlled.shutdown.max.retries" Int = "3", Check::Any, ReadOnly, Ignored;
+    "controlled.shutdown.max.retries" Int = "3", Check::Any, ReadOnly, Used;
     /// How long to wait before handing over leaderships is tried again.
-    "controlled.shutdown.retry.backoff.ms" Long = "5000", Check::Any, ReadOnly, Ignored;
+    "controlled.shutdown.retry.backoff.ms" Long = "5000", Check::Any, ReadOnly, Used;
     /// The listeners of KRaft controllers.
     "controller.listener.names" String = null, Check::Any, ReadOnly, Ignored;
     /// Of Kafka before 0.9: how many requests may wait for a broker at the controller.
@@ -54,7 +54,7 @@ pub(super) const CLUSTER: &[ConfigKey] = keys! {
     /// How long each sample of the quota of topic changes lasts.
     "controller.quota.window.size.seconds" Int = "1", Check::Min(1), ReadOnly, Ignored;
     /// How long the controller waits for a broker's answer.
-    "controller.socket.timeout.ms" Int = "30000", Check::Any, ReadOnly, Ignored;
+    "controller.socket.timeout.ms" Int = "30000", Check::Any, ReadOnly, Used;
     /// How many replicas a topic gets when nobody says otherwise.
     "default.replication.factor" Int = "1", Check::Any, ReadOnly, Used;
     /// Listeners that open before the authorizer is ready.

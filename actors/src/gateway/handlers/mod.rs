@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod common;
 pub(crate) mod configs;
 pub(crate) mod consumer_group;
+pub(crate) mod control;
 pub(crate) mod delete_records;
 pub(crate) mod describe_producers;
 pub(crate) mod fetch;

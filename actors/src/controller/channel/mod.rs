@@ -1,6 +1,13 @@
 //! How orders reach a broker: one after the other, in their order, each answered.
 
+mod remote;
+
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
+
+use self::remote::Remote;
 
 use crate::metadata::{BrokerId, BrokerNode};
 use crate::replica_manager::ReplicaManagerHandle;
@@ -16,15 +23,25 @@ pub(super) struct Channels {
     pub(super) broker_id: BrokerId,
     /// Carries out what that is ordered.
     pub(super) replicas: ReplicaManagerHandle,
+    /// The listener at which brokers reach each other.
+    pub(super) listener: Arc<str>,
+    /// How long the answer to an order may take.
+    pub(super) timeout: Duration,
 }
 
 impl Channels {
     /// Opens a channel to a broker.
-    pub(super) fn open(&self, node: &BrokerNode) -> BrokerChannel {
+    pub(super) fn open(&self, node: &Arc<BrokerNode>) -> BrokerChannel {
         BrokerChannel::open(if node.id == self.broker_id {
             Destination::Here(self.replicas.clone())
         } else {
-            Destination::Away
+            Destination::Elsewhere(Remote {
+                controller_id: self.broker_id,
+                node: Arc::clone(node),
+                listener: Arc::clone(&self.listener),
+                timeout: self.timeout,
+                connection: None,
+            })
         })
     }
 }
@@ -33,8 +50,8 @@ impl Channels {
 enum Destination {
     /// In this process.
     Here(ReplicaManagerHandle),
-    /// Out of reach.
-    Away,
+    /// In another one.
+    Elsewhere(Remote),
 }
 
 /// Takes orders for one broker until it is dropped; what was not carried out by then is not answered.
@@ -79,11 +96,11 @@ impl BrokerChannel {
     }
 }
 
-async fn deliver(destination: Destination, mut queue: mpsc::Receiver<Queued>) {
+async fn deliver(mut destination: Destination, mut queue: mpsc::Receiver<Queued>) {
     while let Some(Queued { order, answer }) = queue.recv().await {
-        let outcome = match &destination {
+        let outcome = match &mut destination {
             Destination::Here(replicas) => replicas.carry_out(order).await,
-            Destination::Away => continue,
+            Destination::Elsewhere(broker) => broker.carry_out(&order).await,
         };
         // Whoever asked may have stopped waiting.
         let _ = answer.send(outcome);

@@ -1,0 +1,131 @@
+//! Brokers in processes of their own that make one cluster, with Apache's tools.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod support;
+
+use std::time::Instant;
+
+use kafka_protocol::messages::MetadataRequest;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use support::java::{Kafka, Release};
+use support::process::HANG_GUARD;
+use support::requests::topic_name;
+use support::server::{Kind, Server};
+use support::wire::Wire;
+
+const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+
+/// The broker that coordinates itself; the others join it.
+fn first() -> Server {
+    Server::with()
+        .kind(Kind::Troupe)
+        .set("broker.id", 1)
+        .set("zookeeper.session.timeout.ms", 6_000)
+        .start()
+}
+
+fn joined(first: &Server, id: i32) -> Server {
+    let connect = format!("localhost:{}", first.zookeeper_port());
+    Server::with()
+        .kind(Kind::Troupe)
+        .set("broker.id", id)
+        .set("zookeeper.connect", connect)
+        .set("zookeeper.session.timeout.ms", 6_000)
+        .start()
+}
+
+/// The leaders of a topic's partitions, as a broker knows them.
+fn leaders(server: &Server, topic: &str) -> Vec<i32> {
+    let topic = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
+    let request = MetadataRequest::default().with_topics(Some(vec![topic]));
+    let answer = Wire::connect(server).call(12, &request);
+    let partitions = answer.topics[0].partitions.iter();
+    partitions.map(|found| found.leader_id.0).collect()
+}
+
+#[track_caller]
+fn wait_for_leaders(server: &Server, topic: &str, expected: &[i32]) {
+    let deadline = Instant::now() + HANG_GUARD;
+    loop {
+        let found = leaders(server, topic);
+        if found == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{found:?}, not {expected:?}");
+    }
+}
+
+fn run(kafka: &Kafka, server: &Server, arguments: &[&str]) -> String {
+    let bootstrap = server.bootstrap();
+    let all = [&["--bootstrap-server", &bootstrap], arguments].concat();
+    kafka.run(TOPICS, &all).succeeded().stdout()
+}
+
+#[test]
+fn the_other_broker_leads_when_one_is_killed() {
+    let Some(kafka) = Kafka::find(Release::V3_9) else {
+        return;
+    };
+    let one = first();
+    let mut two = joined(&one, 2);
+    // The tool finds the controller by itself.
+    let assignment = [
+        "--create",
+        "--topic",
+        "t",
+        "--replica-assignment",
+        "2:1,1:2",
+    ];
+    assert_eq!(run(&kafka, &two, &assignment), "Created topic t.\n");
+    let described = run(&kafka, &two, &["--describe", "--topic", "t"]);
+    assert!(described.contains("ReplicationFactor: 2"), "{described}");
+    assert!(
+        described.contains("Leader: 2\tReplicas: 2,1\tIsr: 2,1"),
+        "{described}"
+    );
+    assert!(
+        described.contains("Leader: 1\tReplicas: 1,2\tIsr: 1,2"),
+        "{described}"
+    );
+    two.kill();
+    wait_for_leaders(&one, "t", &[1, 1]);
+    let described = run(&kafka, &one, &["--describe", "--topic", "t"]);
+    assert!(
+        described.contains("Leader: 1\tReplicas: 2,1\tIsr: 1"),
+        "{described}"
+    );
+}
+
+#[test]
+fn three_brokers_spread_a_topic_and_one_leaves() {
+    let Some(kafka) = Kafka::find(Release::V4_1) else {
+        return;
+    };
+    let one = first();
+    let mut two = joined(&one, 2);
+    let three = joined(&one, 3);
+    let create = [
+        "--create",
+        "--topic",
+        "t",
+        "--partitions",
+        "3",
+        "--replication-factor",
+        "2",
+    ];
+    assert_eq!(run(&kafka, &three, &create), "Created topic t.\n");
+    let mut spread = leaders(&three, "t");
+    assert_eq!(spread, leaders(&one, "t"));
+    spread.sort_unstable();
+    assert_eq!(spread, [1, 2, 3]);
+    assert!(two.terminate().status.success());
+    let left = leaders(&one, "t");
+    assert!(
+        left.iter().all(|leader| [1, 3].contains(leader)),
+        "{left:?}"
+    );
+    two.restart();
+    let described = run(&kafka, &two, &["--describe", "--topic", "t"]);
+    assert!(!described.contains("Leader: none"), "{described}");
+}
