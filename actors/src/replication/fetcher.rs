@@ -131,6 +131,8 @@ struct Fetcher {
     settings: Arc<Settings>,
     leader: BrokerId,
     assignment: Arc<Assignment>,
+    /// The version of the orders that were taken last.
+    obeyed: u64,
     address: Option<Listener>,
     followees: BTreeMap<TopicPartition, Followee>,
     session: FetchSession,
@@ -145,6 +147,7 @@ impl Fetcher {
             settings,
             leader,
             assignment,
+            obeyed: 0,
             address: None,
             followees: BTreeMap::new(),
             session: FetchSession::default(),
@@ -156,11 +159,17 @@ impl Fetcher {
     async fn fetch(mut self) {
         let assignment = Arc::clone(&self.assignment);
         loop {
-            let orders = assignment.orders().clone();
-            if orders.closed {
-                return;
+            // They are copied when there are new ones only: there may be many partitions.
+            let orders = {
+                let orders = assignment.orders();
+                (orders.version != self.obeyed).then(|| orders.clone())
+            };
+            if let Some(orders) = orders {
+                if orders.closed {
+                    return;
+                }
+                self.obey(orders);
             }
-            self.obey(orders);
             self.locate().await;
             let wanted = self.wanted();
             if wanted.is_empty() {
@@ -191,6 +200,7 @@ impl Fetcher {
 
     /// Takes new orders.
     fn obey(&mut self, orders: Orders) {
+        self.obeyed = orders.version;
         if self.address != orders.address {
             self.address = orders.address;
             self.hang_up();

@@ -54,6 +54,8 @@ pub(super) struct Assignment {
 /// The orders to a fetcher as they are now.
 #[derive(Default, Clone)]
 pub(super) struct Orders {
+    /// Counts changes.
+    pub(super) version: u64,
     /// Where the leader is.
     pub(super) address: Option<Listener>,
     /// What to follow.
@@ -78,7 +80,10 @@ impl Assignment {
     }
 
     fn change(&self, change: impl FnOnce(&mut Orders)) {
-        change(&mut self.orders());
+        let mut orders = self.orders();
+        orders.version += 1;
+        change(&mut orders);
+        drop(orders);
         self.changed.notify_one();
     }
 }
