@@ -6,8 +6,11 @@ mod support;
 
 use std::time::Instant;
 
-use kafka_protocol::messages::MetadataRequest;
+use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{BrokerId, CreateTopicsRequest, MetadataRequest};
+use rdkafka::producer::BaseRecord;
+use support::clients::{Producer, assign_from_beginning, consumer, read, text_of};
 use support::java::{Kafka, Release};
 use support::process::HANG_GUARD;
 use support::requests::topic_name;
@@ -56,6 +59,39 @@ fn wait_for_leaders(server: &Server, topic: &str, expected: &[i32]) {
     }
 }
 
+/// Creates a topic with one partition on these brokers, the first of which leads.
+fn create_replicated(server: &Server, topic: &str, replicas: &[i32]) {
+    let assignment = CreatableReplicaAssignment::default()
+        .with_broker_ids(replicas.iter().copied().map(BrokerId).collect());
+    let topic = CreatableTopic::default()
+        .with_name(topic_name(topic))
+        .with_num_partitions(-1)
+        .with_replication_factor(-1)
+        .with_assignments(vec![assignment]);
+    let request = CreateTopicsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(30_000);
+    let answer = Wire::connect(server).call(7, &request);
+    assert_eq!(answer.topics[0].error_code, 0, "{:?}", answer.topics[0]);
+}
+
+#[track_caller]
+fn wait_for_isr(server: &Server, topic: &str, expected: &[i32]) {
+    let deadline = Instant::now() + HANG_GUARD;
+    let named = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
+    let request = MetadataRequest::default().with_topics(Some(vec![named]));
+    loop {
+        let answer = Wire::connect(server).call(12, &request);
+        let isr = answer.topics[0].partitions[0].isr_nodes.iter();
+        let mut found: Vec<i32> = isr.map(|id| id.0).collect();
+        found.sort_unstable();
+        if found == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{found:?}, not {expected:?}");
+    }
+}
+
 fn run(kafka: &Kafka, server: &Server, arguments: &[&str]) -> String {
     let bootstrap = server.bootstrap();
     let all = [&["--bootstrap-server", &bootstrap], arguments].concat();
@@ -95,6 +131,34 @@ fn the_other_broker_leads_when_one_is_killed() {
         described.contains("Leader: 1\tReplicas: 2,1\tIsr: 1"),
         "{described}"
     );
+}
+
+#[test]
+fn what_was_acknowledged_by_all_is_there_when_the_leader_is_killed() {
+    let one = first();
+    let two = joined(&one, 2);
+    let topic = "t";
+    let mut three = joined(&one, 3);
+    create_replicated(&one, topic, &[3, 2]);
+    let mut producer = Producer::new(&one, &[("acks", "all")]);
+    for number in 0..100 {
+        let value = format!("value {number}");
+        producer.send(BaseRecord::to(topic).partition(0).payload(value.as_bytes()));
+    }
+    producer.flush_all_taken();
+    three.kill();
+    wait_for_leaders(&one, topic, &[2]);
+    producer.send(BaseRecord::to(topic).partition(0).payload(b"one more"));
+    producer.flush_all_taken();
+    let reader = consumer(&two, &[]);
+    assign_from_beginning(&reader, &[(topic, 0)]);
+    let values: Vec<String> = read(&reader, 101).iter().map(text_of).collect();
+    let mut expected: Vec<String> = (0..100).map(|number| format!("value {number}")).collect();
+    expected.push("one more".to_owned());
+    assert_eq!(values, expected);
+    // It comes back with what it had, and takes the rest from the leader.
+    three.restart();
+    wait_for_isr(&one, topic, &[2, 3]);
 }
 
 #[test]

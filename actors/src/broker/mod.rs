@@ -32,6 +32,7 @@ use crate::groups::GroupCoordinators;
 use crate::log_manager::{LogManager, LogManagerHandle, OpenError};
 use crate::metadata::{BrokerId, BrokerNode, MetadataImage};
 use crate::replica_manager::{self, ReplicaManager, ReplicaManagerHandle};
+use crate::replication::{Fetchers, isr};
 use crate::runtime::Runtime;
 use crate::share::ShareGroups;
 use crate::storage::Storage;
@@ -94,6 +95,7 @@ pub struct Broker {
     /// The port of the embedded coordination service, when there is one.
     pub zookeeper_port: Option<u16>,
     gateway: Gateway,
+    fetchers: Fetchers,
     context: Arc<BrokerContext>,
     session: Session,
     embedded: Option<Coordination>,
@@ -120,7 +122,9 @@ impl Broker {
         let bound = bind(&config)?;
         let node = node(&config, identity.broker_id, &bound);
 
-        let citizen = Citizen::start(&config, &identity, node.clone(), &client, &logs);
+        let fetchers = Fetchers::new(identity.broker_id, &config, runtime.clone());
+        let citizen = Citizen::start(&config, &identity, node.clone(), &client, &logs, &fetchers);
+        citizen.write_isr_changes(identity.broker_id, &logs).await;
         let joining = Joining {
             connect,
             config: Arc::clone(&config),
@@ -148,6 +152,7 @@ impl Broker {
             listeners,
             zookeeper_port: embedded.as_ref().map(Coordination::port),
             gateway,
+            fetchers,
             context,
             session,
             embedded,
@@ -171,6 +176,7 @@ impl Broker {
         self.context.groups.stop().await;
         self.context.share.stop().await;
         self.gateway.stop(STOP_GRACE).await;
+        self.fetchers.shutdown().await;
         self.context.logs.shutdown().await;
         drop(self.context);
         self.session.end().await;
@@ -198,6 +204,7 @@ impl Citizen {
         node: BrokerNode,
         client: &CoordinationClient,
         logs: &LogManagerHandle,
+        fetchers: &Fetchers,
     ) -> Self {
         let unknown = MetadataImage::of_cluster(Arc::clone(&identity.cluster_id));
         let (image_sender, image) = watch::channel(Arc::new(unknown));
@@ -208,6 +215,7 @@ impl Citizen {
             config: config_sender,
             session: session.clone(),
             logs: logs.clone(),
+            fetchers: fetchers.clone(),
             image: image_sender,
         });
         let controller = Controller::start(controller::Start {
@@ -224,6 +232,14 @@ impl Citizen {
             image,
             config,
         }
+    }
+
+    /// Has what leaders here make of their in-sync sets written down.
+    async fn write_isr_changes(&self, id: BrokerId, logs: &LogManagerHandle) {
+        let (changes, proposed) = isr::channel();
+        logs.propose_isr_changes_to(changes).await;
+        let session = self.session.clone();
+        actix_rt::spawn(isr::write(proposed, id, move || session.lend().ok()));
     }
 
     /// Puts together what handlers may use; starts the coordinators.

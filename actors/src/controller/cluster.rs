@@ -343,7 +343,9 @@ impl Cluster {
         let changed = changed(&before, &office.topics);
         let led = office.lead_and_follow(&changed, false, None);
         let informed = office.inform(&changed);
-        Ok((office.still_led_by(broker), led.and(informed)))
+        let stopped = office.stop_following(broker);
+        let answers = led.and(informed).and(stopped);
+        Ok((office.still_led_by(broker), answers))
     }
 
     /// Takes up that leaders have changed in-sync sets, and tells everyone.

@@ -246,6 +246,34 @@ impl Office {
         answers
     }
 
+    /// Has a broker that is about to stop follow nobody any more, so that it does not come back into in-sync sets.
+    pub(super) fn stop_following(&mut self, broker: BrokerId) -> Answers {
+        let mut replicas = Vec::new();
+        for topic in self.topics.values() {
+            for (&partition, stored) in &topic.states {
+                let assigned = topic.assignment.get(&partition);
+                let here = assigned.is_some_and(|replicas| replicas.contains(&broker));
+                if here && stored.state.leader != broker {
+                    replicas.push(StoppedReplica {
+                        topic_partition: TopicPartition::new(topic.name.as_str(), partition),
+                        leader_epoch: stored.state.leader_epoch,
+                        delete: false,
+                    });
+                }
+            }
+        }
+        let mut answers = Answers::default();
+        let authority = self.authority_over(broker);
+        if let Some(authority) = authority.filter(|_| !replicas.is_empty()) {
+            let order = StopReplica {
+                authority,
+                replicas,
+            };
+            self.send(broker, &mut answers, Order::StopReplica(order));
+        }
+        answers
+    }
+
     fn update(
         &mut self,
         topics: &[TopicOrder],

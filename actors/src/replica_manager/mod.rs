@@ -28,6 +28,7 @@ use crate::controller::topics::AdminError;
 use crate::coordination::{CoordinationClient, CoordinationError, SharedSession, paths};
 use crate::log_manager::LogManagerHandle;
 use crate::metadata::{BrokerId, BrokerNode, MetadataImage};
+use crate::replication::Fetchers;
 
 /// Requests that wait for the manager at most, before whoever asks waits too.
 const MAILBOX_CAPACITY: usize = 64;
@@ -42,6 +43,8 @@ pub struct Start {
     pub session: SharedSession,
     /// This broker's replicas.
     pub logs: LogManagerHandle,
+    /// Who copies what other brokers lead.
+    pub fetchers: Fetchers,
     /// Where it publishes.
     pub image: watch::Sender<Arc<MetadataImage>>,
 }
@@ -59,6 +62,7 @@ impl ReplicaManager {
             config: start.config,
             session: start.session,
             logs: start.logs,
+            fetchers: start.fetchers,
             image: start.image,
             fence: Fence::new(),
             overrides: BTreeMap::new(),

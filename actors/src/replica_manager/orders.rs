@@ -5,6 +5,7 @@ use std::sync::Arc;
 use troupe_protocol::kafka::errors::ErrorCode;
 use uuid::Uuid;
 
+use crate::config::{Listener, SecurityProtocol};
 use crate::metadata::{BrokerId, BrokerNode};
 use crate::partition::TopicPartition;
 
@@ -68,6 +69,19 @@ pub struct LiveLeader {
     pub host: String,
     /// Its port for other brokers.
     pub port: u16,
+}
+
+impl LiveLeader {
+    /// Returns where that is. Listeners for other brokers are without encryption.
+    pub fn address(&self) -> Listener {
+        let protocol = SecurityProtocol::Plaintext;
+        Listener {
+            name: protocol.name().to_owned(),
+            protocol,
+            host: self.host.clone(),
+            port: self.port,
+        }
+    }
 }
 
 /// Has a broker lead or follow.

@@ -14,8 +14,8 @@ use super::configs::ConfigResource;
 use super::fence::Fence;
 use super::image;
 use super::orders::{
-    LeaderAndIsr, Order, Outcome, PartitionOrder, StopReplica, StoppedReplica, TopicOrder,
-    UpdateMetadata,
+    LeaderAndIsr, LiveLeader, Order, Outcome, PartitionOrder, StopReplica, StoppedReplica,
+    TopicOrder, UpdateMetadata,
 };
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::coordination::schema::TopicAssignment;
@@ -24,6 +24,7 @@ use crate::log_manager::LogManagerHandle;
 use crate::metadata::{BrokerNode, MetadataImage, TopicImage};
 use crate::partition::messages::{BecomeFollower, BecomeLeader, Resign};
 use crate::partition::{Answer, PartitionHandle, TopicPartition};
+use crate::replication::Fetchers;
 use crate::uuid_text::decode_id;
 
 /// Topics that are opened at once.
@@ -35,6 +36,7 @@ pub(super) struct Replicas {
     pub(super) config: watch::Sender<Arc<BrokerConfig>>,
     pub(super) session: SharedSession,
     pub(super) logs: LogManagerHandle,
+    pub(super) fetchers: Fetchers,
     pub(super) image: watch::Sender<Arc<MetadataImage>>,
     pub(super) fence: Fence,
     /// What is set for topics of which there are replicas, but which are not published yet.
@@ -92,7 +94,9 @@ impl Replicas {
     async fn lead_and_follow(&mut self, order: LeaderAndIsr) -> Result<Outcome, CoordinationError> {
         self.learn_overrides(&order.topics).await?;
         let mut outcome = Outcome::of(ErrorCode::None);
-        let topics = order.topics.iter().map(|topic| self.apply_topic(topic));
+        let leaders = &order.live_leaders;
+        let topics = order.topics.iter();
+        let topics = topics.map(|topic| self.apply_topic(topic, leaders));
         let mut topics = stream::iter(topics).buffer_unordered(TOPICS_AT_ONCE);
         while let Some(replicas) = topics.next().await {
             outcome.replicas.extend(replicas?);
@@ -103,6 +107,7 @@ impl Replicas {
     async fn apply_topic(
         &self,
         topic: &TopicOrder,
+        leaders: &[LiveLeader],
     ) -> Result<Vec<(TopicPartition, ErrorCode)>, CoordinationError> {
         let id = self.id_of(topic).await?;
         let config = match self.current().topic(&topic.name) {
@@ -118,7 +123,10 @@ impl Replicas {
                 topic: Arc::clone(&topic.name),
                 partition: partition.partition,
             };
-            let applied = self.apply(&topic_partition, id, &config, partition).await;
+            let applied = match self.open(&topic_partition, id, &config, partition).await {
+                Ok(replica) => self.give_role(replica, partition, leaders).await,
+                Err(code) => Err(code),
+            };
             if let Err(code) = applied {
                 tracing::error!("{topic_partition} does not do as ordered: {}", code.name());
             }
@@ -127,26 +135,44 @@ impl Replicas {
         Ok(join_all(replicas).await)
     }
 
-    /// Opens the replica, or makes it, and gives it its role.
-    async fn apply(
+    /// Opens the replica, or makes it.
+    async fn open(
         &self,
         topic_partition: &TopicPartition,
         id: Uuid,
         config: &Arc<TopicConfig>,
         order: &PartitionOrder,
-    ) -> Answer<()> {
+    ) -> Answer<PartitionHandle> {
         if !order.replicas.contains(&self.node.id) {
             return Err(ErrorCode::UnknownTopicOrPartition);
         }
-        let opening = self
-            .logs
-            .open(topic_partition.clone(), id, Arc::clone(config));
-        let replica = opening.await?;
+        self.logs
+            .open(topic_partition.clone(), id, Arc::clone(config))
+            .await
+    }
+
+    /// Has a replica lead, or follow whoever leads.
+    async fn give_role(
+        &self,
+        replica: PartitionHandle,
+        order: &PartitionOrder,
+        leaders: &[LiveLeader],
+    ) -> Answer<()> {
         if order.leader == self.node.id {
-            lead(&replica, order).await
-        } else {
-            follow(&replica, order).await
+            self.fetchers.unfollow(replica.topic_partition());
+            return lead(&replica, order).await;
         }
+        follow(&replica, order).await?;
+        match leaders.iter().find(|leader| leader.id == order.leader) {
+            Some(leader) => {
+                let epoch = order.leader_epoch;
+                self.fetchers
+                    .follow(replica, leader.id, &leader.address(), epoch);
+            }
+            // Until somebody leads there is nobody to copy from.
+            None => self.fetchers.unfollow(replica.topic_partition()),
+        }
+        Ok(())
     }
 
     /// Returns the id of a topic; orders of old controllers do not name it.
@@ -241,6 +267,7 @@ impl Replicas {
                 .iter()
                 .filter_map(|found| found.local.as_ref());
             for replica in local.map(PartitionHandle::topic_partition) {
+                self.fetchers.unfollow(replica);
                 if let Err(code) = self.logs.put_aside(replica).await {
                     tracing::error!("{replica} can't be put aside: {}", code.name());
                 }
@@ -284,6 +311,7 @@ impl Replicas {
 
     async fn stop_replica(&self, image: &MetadataImage, stopped: &StoppedReplica) -> Answer<()> {
         let name = &stopped.topic_partition;
+        self.fetchers.unfollow(name);
         let done = if stopped.delete {
             self.logs.delete(name).await
         } else if image.topic(&name.topic).is_none() {
