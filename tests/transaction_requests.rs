@@ -236,6 +236,16 @@ impl Producer {
         sequences: &[(i32, i32)],
         damaged: Option<i32>,
     ) -> Vec<i16> {
+        self.try_produce_to("t", version, sequences, damaged)
+    }
+
+    fn try_produce_to(
+        &mut self,
+        topic: &str,
+        version: i16,
+        sequences: &[(i32, i32)],
+        damaged: Option<i32>,
+    ) -> Vec<i16> {
         let partitions = sequences.iter().map(|&(partition, sequence)| {
             let sent = records::Producer {
                 id: self.producer_id,
@@ -249,7 +259,7 @@ impl Producer {
                 .with_records(Some(batch.into()))
         });
         let topic = TopicProduceData::default()
-            .with_name(topic_name("t"))
+            .with_name(topic_name(topic))
             .with_partition_data(partitions.collect());
         let request = ProduceRequest::default()
             .with_transactional_id(Some(transactional(self.id)))
@@ -730,6 +740,31 @@ fn all_partitions_of_a_produce_come_into_the_transaction_at_once() {
     );
     assert_eq!(producer.try_produce(12, &[(0, 0)], None), [NONE]);
     assert_eq!(stored(), before + 2, "each came with its own request");
+}
+
+/// The marker of a transaction comes when it comes, and that may be while the first batch of the next one is looked at.
+#[test]
+fn the_next_transaction_need_not_wait_for_the_markers_of_the_last() {
+    const ROUNDS: i32 = 100;
+    const PARTITIONS: i32 = 16;
+    let server = start();
+    if server.kind() == Kind::Kafka {
+        skip("Produce adds partitions since Kafka 4.0");
+        return;
+    }
+    create_topic(&server, "many", PARTITIONS, &[]);
+    let mut producer = Producer::new(&server, "id");
+    for round in 0..ROUNDS {
+        let all: Vec<_> = (0..PARTITIONS).map(|partition| (partition, 0)).collect();
+        let (_, answers) = insist(|| {
+            let answers = producer.try_produce_to("many", 12, &all, None);
+            (answers[0], answers)
+        });
+        assert_eq!(answers, [NONE; PARTITIONS as usize], "round {round}");
+        let (code, (_, epoch)) = producer.try_end(5, true);
+        assert_eq!(code, NONE);
+        producer.epoch = epoch;
+    }
 }
 
 #[test]

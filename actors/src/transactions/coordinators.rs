@@ -20,11 +20,11 @@ use crate::runtime::{Clock, Runtime};
 
 /// How long a broker waits for a transaction to be completed before the next one of its producer begins.
 #[derive(Debug, Clone, Copy)]
-struct Backoff {
+pub(crate) struct Backoff {
     /// `add.partitions.to.txn.retry.backoff.ms`
-    step: Duration,
+    pub(crate) step: Duration,
     /// `add.partitions.to.txn.retry.backoff.max.ms`
-    limit: Duration,
+    pub(crate) limit: Duration,
 }
 
 /// Finds the coordinator of a transactional id. Cheap to clone.
@@ -131,28 +131,24 @@ impl TransactionCoordinators {
     }
 
     /// Adds the partitions that a producer writes to, which is how they come into its transaction from version 2 of the
-    /// protocol on (KIP-890). Its last transaction may still be completed: then this waits a little.
+    /// protocol on (KIP-890).
     ///
     /// # Errors
-    /// Those of [`add`](Self::add), in the words of Produce.
+    /// Those of [`add`](Self::add), in the words of Produce; of those CONCURRENT_TRANSACTIONS, while its last transaction is
+    /// completed, wants another attempt after a [`backoff`](Self::backoff).
     pub(crate) async fn add_written(
         &self,
         transactional_id: &str,
         producer: Producer,
         partitions: BTreeSet<TopicPartition>,
     ) -> Answer<()> {
-        let mut waited = Duration::ZERO;
-        loop {
-            let partitions = partitions.clone();
-            let added = self.add(transactional_id, producer, partitions, TRANSACTION_VERSION);
-            match added.await.map_err(for_writers) {
-                Err(ErrorCode::ConcurrentTransactions) if waited < self.backoff.limit => {
-                    actix_rt::time::sleep(self.backoff.step).await;
-                    waited = waited.saturating_add(self.backoff.step);
-                }
-                added => return added,
-            }
-        }
+        let added = self.add(transactional_id, producer, partitions, TRANSACTION_VERSION);
+        added.await.map_err(for_writers)
+    }
+
+    /// Says how long to wait for the last transaction of a producer.
+    pub(crate) fn backoff(&self) -> Backoff {
+        self.backoff
     }
 
     /// Tells of each partition whether it is in the transaction of a producer: TRANSACTION_ABORTABLE otherwise.

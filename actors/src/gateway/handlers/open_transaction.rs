@@ -1,5 +1,7 @@
 //! Sees to it that a transaction is open before something is appended in it (KIP-890).
 
+use std::time::Duration;
+
 use troupe_protocol::kafka::errors::ErrorCode;
 
 use crate::gateway::request::RequestContext;
@@ -17,6 +19,8 @@ pub(super) struct Begun<'a> {
 /// Makes sure that the transaction is open in partitions, with the coordinator's word for those that do not know it: all
 /// of them in one question. Each comes with the sequence that is to be appended first, and gets an answer of its own.
 ///
+/// The last transaction of the producer may still be completed: then this waits a little.
+///
 /// # Errors
 /// Those of the coordinator; PRODUCER_FENCED may be INVALID_PRODUCER_EPOCH already.
 pub(super) async fn verify(
@@ -32,6 +36,25 @@ pub(super) async fn verify(
     if !enabled && !begun.adds {
         return vec![Ok(Verification::NotNeeded); partitions.len()];
     }
+    let backoff = cx.broker.transactions.backoff();
+    let mut waited = Duration::ZERO;
+    loop {
+        // The marker that is waited for voids the guards of this attempt: the next one takes its own.
+        let answers = try_to_verify(cx, begun, partitions).await;
+        let concurrent = answers.contains(&Err(ErrorCode::ConcurrentTransactions));
+        if !concurrent || !begun.adds || waited >= backoff.limit {
+            return answers;
+        }
+        actix_rt::time::sleep(backoff.step).await;
+        waited = waited.saturating_add(backoff.step);
+    }
+}
+
+async fn try_to_verify(
+    cx: &RequestContext,
+    begun: &Begun<'_>,
+    partitions: &[(&PartitionHandle, i32)],
+) -> Vec<Answer<Verification>> {
     let Producer { id, epoch } = begun.producer;
     let now_ms = cx.broker.runtime.clock.now_ms();
     let guarded = partitions.iter().map(|&(partition, sequence)| {
