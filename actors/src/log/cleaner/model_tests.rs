@@ -312,9 +312,11 @@ impl Pair {
         let job = begin(self.log(), now_ms);
         let Some(job) = job else { return Ok(()) };
         let mut cleaning = Cleaning::new(job, Self::limits(1000, 300)).unwrap();
-        let mut refused = false;
+        let (mut refused, mut replaced) = (false, false);
         for number in 0.. {
-            if number == steps {
+            // What was put in place already lacks the older values of what would be cut off. So nothing is cut off any
+            // more, as in a partition nothing below the high watermark is, where all that is compacted lies.
+            if number == steps && !replaced {
                 // No marker is lost, so that the model stays simple.
                 let to = end.saturating_sub(back).max(self.decided_to);
                 let to = self.log().truncate_to(to).unwrap();
@@ -334,6 +336,7 @@ impl Pair {
                         return Ok(());
                     }
                     prop_assert!(!refused);
+                    replaced = true;
                 }
                 Step::Done => return Ok(()),
             }
