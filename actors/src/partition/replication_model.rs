@@ -89,7 +89,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => prop::bool::weighted(0.2).prop_map(Step::Write),
         1 => broker().prop_map(Step::Elect),
         4 => broker().prop_map(Step::Hear),
-        1 => broker().prop_map(Step::Resign),
+        3 => broker().prop_map(Step::Resign),
         1 => broker().prop_map(Step::Restart),
     ];
     prop::collection::vec(step, 1..150)
@@ -354,7 +354,7 @@ impl Cluster {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
 
     #[test]
     fn what_was_acknowledged_is_never_lost(steps in steps()) {
