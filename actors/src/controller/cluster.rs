@@ -176,7 +176,8 @@ impl Cluster {
         office.lead_and_follow(&changed, false, None);
         let all = office.all();
         office.lead_and_follow(&all, false, Some(&back));
-        office.inform(&changed);
+        // Who is back learns all at once: a part of it would look like the whole.
+        office.inform_others(&changed, &back);
         office.inform_of_all(Some(&back));
         office.unsettled = Change::default();
         Ok(())

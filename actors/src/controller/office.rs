@@ -198,6 +198,18 @@ impl Office {
         self.update(&topics, false, None)
     }
 
+    /// Tells every broker but some what the partitions are, and who is alive.
+    pub(super) fn inform_others(
+        &mut self,
+        partitions: &Partitions,
+        but: &BTreeSet<BrokerId>,
+    ) -> Answers {
+        let topics = self.topics_for(partitions, false, |_, _| true);
+        let others = self.brokers.keys().copied().filter(|id| !but.contains(id));
+        let others = others.collect();
+        self.update(&topics, false, Some(&others))
+    }
+
     /// Tells brokers what all partitions are, and that there are no others.
     pub(super) fn inform_of_all(&mut self, only: Option<&BTreeSet<BrokerId>>) -> Answers {
         let topics = self.topics_for(&self.all(), false, |_, _| true);
