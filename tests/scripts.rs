@@ -67,17 +67,19 @@ fn start_zookeeper(directory: &Path) -> (Process, u16) {
 }
 
 fn start_broker(directory: &Path, zookeeper_port: u16) -> (Process, u16) {
+    start_broker_of("server", directory, zookeeper_port)
+}
+
+/// Starts the broker of a file in `config/`, at another port and in another place.
+fn start_broker_of(file: &str, directory: &Path, zookeeper_port: u16) -> (Process, u16) {
     let overrides = [
-        format!("log.dirs={}", directory.join("logs").display()),
+        format!("log.dirs={}", directory.join(file).display()),
         "listeners=PLAINTEXT://:0".to_owned(),
         format!("zookeeper.connect=localhost:{zookeeper_port}"),
+        "zookeeper.session.timeout.ms=6000".to_owned(),
     ];
-    start(
-        "kafka-server-start.sh",
-        "config/server.properties",
-        &overrides,
-        "Kafka protocol",
-    )
+    let file = format!("config/{file}.properties");
+    start("kafka-server-start.sh", &file, &overrides, "Kafka protocol")
 }
 
 #[test]
@@ -149,6 +151,89 @@ fn a_conversation_as_handouts_have_it() {
     )
     .succeeded();
     assert!(ids.stdout().ends_with("[0]\n"), "{}", ids.stdout());
+}
+
+/// Returns what stands after a label such as `Leader: ` in the line of the only partition.
+fn field<'t>(described: &'t str, label: &str) -> &'t str {
+    let partition = described.lines().nth(1).unwrap_or_default();
+    let mut fields = partition.split('\t');
+    let field = fields.find_map(|field| field.strip_prefix(label));
+    field.unwrap_or_else(|| panic!("no {label} in {described}"))
+}
+
+#[test]
+fn three_brokers_of_which_the_leader_is_killed() {
+    let directory = TempDir::new().unwrap();
+    let (_zookeeper, zookeeper_port) = start_zookeeper(directory.path());
+    let mut brokers: Vec<_> = ["server", "server-one", "server-two"]
+        .map(|file| start_broker_of(file, directory.path(), zookeeper_port))
+        .into();
+    let zookeeper = format!("localhost:{zookeeper_port}");
+    let create = [
+        "--create",
+        "--zookeeper",
+        &zookeeper,
+        "--topic",
+        "Multibrokerapplication",
+    ];
+    let shape = ["--replication-factor", "3", "--partitions", "1"];
+    run("kafka-topics.sh", &[&create[..], &shape].concat(), "").succeeded();
+    let describe = || {
+        let arguments = ["--describe", "--zookeeper", &zookeeper];
+        let named = ["--topic", "Multibrokerapplication"];
+        let described = run("kafka-topics.sh", &[&arguments[..], &named].concat(), "");
+        described.succeeded().stdout()
+    };
+    let described = describe();
+    assert_eq!(
+        field(&described, "Isr: ").split(',').count(),
+        3,
+        "{described}"
+    );
+    let say = |port: u16, line: &str| {
+        let broker = format!("localhost:{port}");
+        let produce = [
+            "--broker-list",
+            &broker,
+            "--topic",
+            "Multibrokerapplication",
+        ];
+        let all = ["--request-required-acks", "-1"];
+        run(
+            "kafka-console-producer.sh",
+            &[&produce[..], &all].concat(),
+            line,
+        )
+        .succeeded();
+    };
+    say(brokers[0].1, "before\n");
+
+    let leader: usize = field(&described, "Leader: ").parse().unwrap();
+    brokers.remove(leader).0.kill();
+    let deadline = Instant::now() + HANG_GUARD;
+    let followed = loop {
+        let now = describe();
+        let isr: Vec<_> = field(&now, "Isr: ").split(',').collect();
+        if field(&now, "Leader: ") != leader.to_string() && isr.len() == 2 {
+            break now;
+        }
+        assert!(Instant::now() < deadline, "{now}");
+    };
+    assert_ne!(field(&followed, "Leader: "), "none", "{followed}");
+    say(brokers[0].1, "after\n");
+    let consume = [
+        "--zookeeper",
+        &zookeeper,
+        "--topic",
+        "Multibrokerapplication",
+    ];
+    let both = ["--from-beginning", "--max-messages", "2"];
+    let consumed = run(
+        "kafka-console-consumer.sh",
+        &[&consume[..], &both].concat(),
+        "",
+    );
+    assert_eq!(consumed.succeeded().stdout(), "before\nafter\n");
 }
 
 #[test]
