@@ -272,6 +272,92 @@ async fn a_deletion_that_a_crash_cut_short_is_finished_by_the_next_start() {
 }
 
 #[actix_rt::test]
+async fn a_start_outlives_znodes_that_make_no_sense() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    create(&broker, "nonsense", 1).await;
+    create(&broker, "halved", 2).await;
+    create(&broker, "unwanted", 1).await;
+    let client = zookeeper(&broker).await;
+    let topic = "/brokers/topics/nonsense";
+    client.set_data(topic, b"nonsense", None).await.unwrap();
+    // As a crash between the two nodes of a partition leaves it.
+    let state = "/brokers/topics/halved/partitions/1/state";
+    client.delete(state, None).await.unwrap();
+    broker.stop().await;
+
+    let settings = troupe_actors::znode::ZnodeConfig::new(dir.path().join("znodes"), 0);
+    let runtime = Runtime::single_threaded(Arc::new(SystemClock::new()));
+    let service = troupe_actors::znode::Coordination::start(settings, &runtime)
+        .await
+        .expect("coordination starts");
+    let client = Client::connect(&format!("127.0.0.1:{}", service.port()))
+        .await
+        .unwrap();
+    let open = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    for mark in [
+        "/admin/delete_topics/nonsense",
+        "/admin/delete_topics/unwanted",
+    ] {
+        client.create(mark, b"", &open).await.unwrap();
+    }
+    drop(client);
+    service.shutdown().await.expect("coordination stops");
+
+    let broker = start(dir.path()).await;
+    let halved = describe(&broker, "halved").await;
+    let leaders: Vec<_> = halved.partitions.iter().map(|it| it.leader_id.0).collect();
+    assert_eq!(leaders, [0, 0]);
+    assert_eq!(describe(&broker, "unwanted").await.error_code, 3);
+    assert_eq!(describe(&broker, "nonsense").await.error_code, 3);
+    assert_eq!(replica_dirs(dir.path(), "nonsense"), ["nonsense-0"]);
+    create(&broker, "unwanted", 1).await;
+    broker.stop().await;
+}
+
+#[actix_rt::test]
+async fn an_election_puts_no_topic_aside_whose_znode_makes_no_sense() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    create(&broker, "t", 1).await;
+    let client = zookeeper(&broker).await;
+    let (sense, _) = client.get_data("/brokers/topics/t").await.unwrap();
+    client
+        .set_data("/brokers/topics/t", b"nonsense", None)
+        .await
+        .unwrap();
+    let (epoch, _) = client.get_data("/controller_epoch").await.unwrap();
+    client.delete("/controller", None).await.unwrap();
+    until("another election", async || {
+        client.get_data("/controller_epoch").await.unwrap().0 != epoch
+            && client.check_stat("/controller").await.unwrap().is_some()
+    })
+    .await;
+    until("the controller is back at work", async || {
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_static_str("u")))
+            .with_num_partitions(1)
+            .with_replication_factor(1);
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(1_000);
+        [0, 36].contains(&call(&broker, 7, request).await.topics[0].error_code)
+    })
+    .await;
+    assert_eq!(replica_dirs(dir.path(), "t"), ["t-0"]);
+    client
+        .set_data("/brokers/topics/t", &sense, None)
+        .await
+        .unwrap();
+    until("the topic is served", async || {
+        describe(&broker, "t").await.error_code == 0
+    })
+    .await;
+    drop(client);
+    broker.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_topic_that_is_asked_for_twice_is_not_created_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path()).await;

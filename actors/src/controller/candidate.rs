@@ -1,8 +1,11 @@
 //! A broker's candidacy for controller: whoever finds the office vacant tries to take it, everybody else watches it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{Either, select};
+
+use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::membership::{self, Office};
 use super::topics::AdminError;
@@ -11,6 +14,9 @@ use crate::coordination::{CoordinationClient, paths};
 use crate::metadata::{BrokerId, NO_LEADER};
 use crate::replica_manager::ReplicaManagerHandle;
 use crate::runtime::Clock;
+
+/// How long the start waits for topics to be deleted.
+const DELETIONS_AT_START: Duration = Duration::from_secs(10);
 
 /// A broker that may become the controller.
 #[derive(Clone)]
@@ -31,8 +37,7 @@ impl Candidate {
         match membership::office(client, self.broker_id).await? {
             Office::Vacant => {
                 if self.try_take_office(client, true).await? {
-                    // Before anything else on disk counts as forgotten.
-                    self.controller.synchronise(Synchronise::Deletions).await?;
+                    self.finish_deletions().await;
                 }
                 Ok(())
             }
@@ -51,7 +56,15 @@ impl Candidate {
                     let serving = Box::pin(watch_znodes::follow(&self.controller, client));
                     match select(changed, serving).await {
                         Either::Left(_) => {}
-                        Either::Right((served, _)) => served?,
+                        Either::Right((served, _)) => {
+                            let out_of_office =
+                                |error: &AdminError| error.code == ErrorCode::NotController;
+                            if served.as_ref().is_err_and(out_of_office) {
+                                // The election was won, and then broken off before the work began.
+                                self.make_room(client).await?;
+                            }
+                            served?;
+                        }
                     }
                 }
                 Office::Vacant => {
@@ -68,6 +81,17 @@ impl Candidate {
         Ok(())
     }
 
+    /// Deletes what is marked before anything else on disk counts as forgotten; but what has to wait for another broker, or
+    /// can't be deleted, holds up no start.
+    async fn finish_deletions(&self) {
+        let deletions = self.controller.synchronise(Synchronise::Deletions);
+        match tokio::time::timeout(DELETIONS_AT_START, deletions).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("topics can't be deleted yet: {}", error.message),
+            Err(_) => tracing::warn!("topics that are to be deleted wait for other brokers"),
+        }
+    }
+
     async fn try_take_office(
         &self,
         client: &CoordinationClient,
@@ -80,9 +104,16 @@ impl Candidate {
         tracing::info!("controller, with epoch {}", election.epoch);
         let taken = self.controller.take_office(election, restarted).await;
         if taken.is_err() {
-            // Who can't do the work makes room.
-            client.delete(paths::CONTROLLER).await?;
+            self.make_room(client).await?;
         }
         taken.map(|()| true)
+    }
+
+    /// Who can't do the work gives the office up, where it is still this broker's.
+    async fn make_room(&self, client: &CoordinationClient) -> Result<(), AdminError> {
+        if membership::office(client, self.broker_id).await? == Office::Own {
+            client.delete(paths::CONTROLLER).await?;
+        }
+        Ok(())
     }
 }

@@ -102,6 +102,7 @@ impl Cluster {
             topics: BTreeMap::new(),
             leaving: BTreeSet::new(),
             deleting: BTreeSet::new(),
+            left_out: false,
             channels: self.channels.clone(),
             unsettled: Change::default(),
         });
@@ -111,11 +112,14 @@ impl Cluster {
         self.office()?.inform(&Partitions::new());
         let client = self.client()?;
         let mut names = client.children(paths::TOPICS).await?;
+        let there = names.len();
         let marked = client.children(paths::DELETE_TOPICS).await?;
         names.retain(|name| !(self.may_delete() && marked.contains(name)));
         let topics = self.read_topics(&names).await?;
+        let left_out = topics.len() < there;
         self.elect(topics, &restarted).await?;
         let office = self.office()?;
+        office.left_out = left_out;
         office.unsettled = Change::default();
         let all = office.all();
         let led = office.lead_and_follow(&all, false, None);

@@ -185,14 +185,31 @@ pub async fn elect(
             Some(stat.version),
         ),
     ];
+    let election = Election {
+        epoch,
+        epoch_version: stat.version.saturating_add(1),
+    };
     match client.transaction(&writes).await {
-        Err(CoordinationError::Transaction { .. }) => Ok(None),
+        Err(CoordinationError::Transaction { .. }) => {
+            // After a lost connection it is sent again, and then fails over what it has done itself.
+            let won = has_won(client, id, election).await?;
+            Ok(won.then_some(election))
+        }
         Err(error) => Err(error),
-        Ok(_) => Ok(Some(Election {
-            epoch,
-            epoch_version: stat.version.saturating_add(1),
-        })),
+        Ok(_) => Ok(Some(election)),
     }
+}
+
+async fn has_won(
+    client: &CoordinationClient,
+    id: BrokerId,
+    election: Election,
+) -> Result<bool, CoordinationError> {
+    let epoch = client.get(paths::CONTROLLER_EPOCH).await?;
+    let is_ours = epoch.is_some_and(|(data, stat)| {
+        data == election.epoch.to_string().into_bytes() && stat.version == election.epoch_version
+    });
+    Ok(is_ours && office(client, id).await? == Office::Own)
 }
 
 /// Reads who is alive.

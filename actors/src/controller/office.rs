@@ -58,6 +58,9 @@ pub(super) struct Office {
     pub(super) deleting: BTreeSet<String>,
     /// Where channels come from.
     pub(super) channels: Channels,
+    /// Whether there are topics that are not in mind: their znodes make no sense, or they are marked for deletion. What
+    /// is said of all topics is not all then, and brokers must not take the others for gone.
+    pub(super) left_out: bool,
     /// Who came and went without that anything followed from it yet.
     pub(super) unsettled: Change,
 }
@@ -97,7 +100,13 @@ impl Office {
             // One that is not in mind was being deleted when a controller died.
             let topic = match self.topics.get(name) {
                 Some(topic) => Some(topic.clone()),
-                None => StoredTopic::read(client, name, None).await?,
+                None => match StoredTopic::read(client, name, None).await {
+                    Err(CoordinationError::Malformed(error)) => {
+                        tracing::error!("{error}; the topic can't be deleted until that is mended");
+                        continue;
+                    }
+                    other => other?,
+                },
             };
             let Some(topic) = topic else {
                 client.delete(&paths::config("topics", name)).await?;
@@ -312,7 +321,7 @@ impl Office {
             authority: self.authority_over(broker)?,
             topics,
             brokers: brokers.map(|live| Arc::clone(&live.node)).collect(),
-            full,
+            full: full && !self.left_out && self.deleting.is_empty(),
         }))
     }
 

@@ -56,6 +56,8 @@ pub(super) struct StoredTopic {
     pub states: BTreeMap<i32, StoredState>,
     /// Whether the parent of the partitions' znodes is there.
     has_partitions_node: bool,
+    /// Partitions that have a node, which is the parent of their state.
+    parents: BTreeSet<i32>,
 }
 
 impl StoredTopic {
@@ -67,6 +69,7 @@ impl StoredTopic {
             assignment: plan.assignment.clone(),
             states: BTreeMap::new(),
             has_partitions_node: false,
+            parents: BTreeSet::new(),
         }
     }
 
@@ -105,20 +108,16 @@ impl StoredTopic {
                 reason: "one is missing".to_owned(),
             }));
         }
-        let partitions_node = client.get(&paths::partitions(name)).await?;
-        let has_partitions_node = partitions_node.is_some();
-        let states = if has_partitions_node {
-            Self::read_states(client, name, &assignment).await?
-        } else {
-            BTreeMap::new()
-        };
-        Ok(Some(Self {
+        let mut topic = Self {
             name: name.to_owned(),
             id,
             assignment,
-            states,
-            has_partitions_node,
-        }))
+            states: BTreeMap::new(),
+            has_partitions_node: false,
+            parents: BTreeSet::new(),
+        };
+        topic.refresh(client).await?;
+        Ok(Some(topic))
     }
 
     async fn read_states(
@@ -206,10 +205,18 @@ impl StoredTopic {
         states.map(|stored| stored.state.leader).collect()
     }
 
-    /// Reads the states of the partitions again.
+    /// Reads the nodes and states of the partitions again.
     pub(super) async fn refresh(&mut self, client: &CoordinationClient) -> Result<()> {
+        let path = paths::partitions(&self.name);
+        self.has_partitions_node = client.get(&path).await?.is_some();
+        if !self.has_partitions_node {
+            self.parents.clear();
+            self.states.clear();
+            return Ok(());
+        }
+        let names = client.children(&path).await?;
+        self.parents = names.iter().filter_map(|name| name.parse().ok()).collect();
         self.states = Self::read_states(client, &self.name, &self.assignment).await?;
-        self.has_partitions_node |= !self.states.is_empty();
         Ok(())
     }
 
@@ -236,8 +243,11 @@ impl StoredTopic {
                     writes.push(Write::Create(paths::partitions(&self.name), Vec::new()));
                     self.has_partitions_node = true;
                 }
-                let parent = paths::partition(&self.name, partition);
-                writes.push(Write::Create(parent, Vec::new()));
+                // It may be there without a state: a long list is written in several transactions.
+                if self.parents.insert(partition) {
+                    let parent = paths::partition(&self.name, partition);
+                    writes.push(Write::Create(parent, Vec::new()));
+                }
                 writes.push(Write::Create(path, to_json(&state)));
                 let stored = StoredState { state, version: 0 };
                 self.states.insert(partition, stored);
