@@ -189,6 +189,16 @@ pub(super) async fn create_partitions(
     let Some(mut topic) = StoredTopic::read(&client, name, known_id).await? else {
         return Err(ErrorCode::UnknownTopicOrPartition.into());
     };
+    if added
+        .keys()
+        .any(|number| topic.assignment.contains_key(number))
+    {
+        let message = "Partitions are being added to this topic already.";
+        return Err(AdminError::new(
+            ErrorCode::InvalidPartitions,
+            message.to_owned(),
+        ));
+    }
     topic.assignment.extend(added);
     let office = locked.office()?;
     let mut writes = vec![topic.rewrite()];
@@ -322,7 +332,8 @@ pub(super) async fn finish_deletions(
 }
 
 async fn remove_znodes(client: &CoordinationClient, name: &str) -> Result<(), CoordinationError> {
-    client.delete_tree(&paths::topic(name)).await?;
+    // The configuration first: a topic of the same name may come as soon as this one is gone.
     client.delete(&paths::config("topics", name)).await?;
+    client.delete_tree(&paths::topic(name)).await?;
     client.delete(&paths::delete_topic(name)).await
 }

@@ -16,7 +16,7 @@ const MAX_PARTITIONS: usize = 200_000;
 /// Tells whether an order takes a topic away.
 pub(super) fn is_going(topic: &TopicOrder) -> bool {
     let mut leaders = topic.partitions.iter().map(|partition| partition.leader);
-    leaders.all(|leader| leader == LEADER_DURING_DELETION)
+    !topic.partitions.is_empty() && leaders.all(|leader| leader == LEADER_DURING_DELETION)
 }
 
 /// Lists the live brokers. Of itself a broker knows better than the controller at which addresses it can be reached.

@@ -21,7 +21,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::coordination::schema::TopicAssignment;
 use crate::coordination::{CoordinationError, SharedSession, paths};
 use crate::log_manager::LogManagerHandle;
-use crate::metadata::{BrokerNode, MetadataImage, TopicImage};
+use crate::metadata::{BrokerNode, MetadataImage, TopicImage, topic_name_error};
 use crate::partition::messages::{BecomeFollower, BecomeLeader, Resign};
 use crate::partition::{Answer, PartitionHandle, TopicPartition};
 use crate::replication::Fetchers;
@@ -64,7 +64,9 @@ impl Replicas {
     }
 
     /// Leaves all offices: somebody else may have been elected meanwhile.
-    pub(super) async fn resign(&self) {
+    pub(super) async fn resign(&mut self) {
+        // Until it is registered again no order is meant for it.
+        self.fence.registered(i64::MAX);
         self.publish(|image| image.depose(self.node.id));
         let replicas = self.logs.partitions();
         let resignations = replicas.iter().map(|replica| async move {
@@ -145,6 +147,10 @@ impl Replicas {
     ) -> Answer<PartitionHandle> {
         if !order.replicas.contains(&self.node.id) {
             return Err(ErrorCode::UnknownTopicOrPartition);
+        }
+        // It becomes the name of a directory.
+        if topic_name_error(&topic_partition.topic).is_some() || topic_partition.partition < 0 {
+            return Err(ErrorCode::InvalidTopicException);
         }
         self.logs
             .open(topic_partition.clone(), id, Arc::clone(config))
