@@ -193,7 +193,8 @@ impl Replicas {
             let described = crate::config::describe::topic(&topic.overrides, &broker);
             described.into_iter().find(|found| found.name == key)?.value
         };
-        let overrides = alter(&topic.overrides, alteration, kind, inherited)?;
+        let before = self.to_alter(resource, || topic.overrides.clone()).await?;
+        let overrides = alter(&before, alteration, kind, inherited)?;
         TopicConfig::parse(&overrides, &broker).map_err(|error| invalid(&error))?;
         if validate_only {
             return Ok(());
@@ -210,10 +211,14 @@ impl Replicas {
         validate_only: bool,
     ) -> Result<(), AdminError> {
         let broker = Arc::clone(&self.config.borrow());
-        let before = self.image.borrow().group_overrides(name).cloned();
+        let published = || {
+            let image = self.image.borrow();
+            image.group_overrides(name).cloned().unwrap_or_default()
+        };
+        let before = self.to_alter(resource, published).await?;
         // No key is a list, so that nothing is inherited by being added to.
         let overrides = alter(
-            &before.unwrap_or_default(),
+            &before,
             alteration,
             |key| Some(table::group_key(key).map_or(Kind::String, |key| key.kind)),
             |_| None,
@@ -301,6 +306,19 @@ impl Replicas {
             .get_json::<ConfigOverrides>(&resource.path())
             .await?;
         Ok(node.map(|(node, _)| node.config).unwrap_or_default())
+    }
+
+    /// Reads what is to be altered: what is stored, because somebody else may have changed it just now, or what is published
+    /// where that makes no sense.
+    async fn to_alter(
+        &self,
+        resource: &ConfigResource,
+        published: impl FnOnce() -> BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, CoordinationError> {
+        match self.stored_overrides(resource).await {
+            Err(CoordinationError::Malformed(_)) => Ok(published()),
+            stored => stored,
+        }
     }
 
     async fn store(

@@ -53,7 +53,12 @@ async fn take_up(
         }
         seen = number;
         match changed_entity(&data) {
-            Some(entity) => replicas.refresh_config(entity).await?,
+            // One that can't be read says nothing about the others.
+            Some(entity) => {
+                if let Err(error) = replicas.refresh_config(entity).await {
+                    tracing::error!("a changed configuration can't be read: {}", error.message);
+                }
+            }
             None => tracing::warn!("a notice of a changed configuration makes no sense: {name}"),
         }
     }
