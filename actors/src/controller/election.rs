@@ -1,135 +1,45 @@
 //! Who leads a partition: pure functions over what the znodes say and who is alive.
-//!
-//! `electable` are the brokers that may lead: those that are alive and not about to stop. No election empties an
-//! in-sync set: where nobody may lead there is no result, and the partition keeps the members it has.
 
 use std::collections::BTreeSet;
 
 use crate::coordination::schema::PartitionState;
 use crate::metadata::{BrokerId, NO_LEADER};
 
-/// What an election has found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Elected {
-    /// Who leads from now on.
-    pub leader: BrokerId,
-    /// Who is in sync from now on; the leader is among them.
-    pub isr: Vec<BrokerId>,
-    /// Whether the leader was not in sync, so that acknowledged records may be lost.
-    pub unclean: bool,
-}
-
-impl Elected {
-    fn clean(leader: BrokerId, isr: Vec<BrokerId>) -> Self {
-        Self {
-            leader,
-            isr,
-            unclean: false,
-        }
-    }
-}
-
-/// Elects for a partition that nobody has led yet: the first electable replica leads, all of them are in sync.
-pub fn new_partition(replicas: &[BrokerId], electable: &BTreeSet<BrokerId>) -> Option<Elected> {
-    let isr = among(replicas, electable);
-    Some(Elected::clean(*isr.first()?, isr))
-}
-
-/// Elects when the leader is gone: the first replica that is electable and in sync.
+/// Elects for a partition that has no state yet: the first live replica leads, all live replicas are in sync.
 ///
-/// When there is none and `unclean` allows it, the first electable replica leads alone.
-pub fn offline(
-    replicas: &[BrokerId],
-    isr: &[BrokerId],
-    electable: &BTreeSet<BrokerId>,
-    unclean: bool,
-) -> Option<Elected> {
-    let candidates = among(replicas, electable);
-    if let Some(&leader) = candidates.iter().find(|id| isr.contains(id)) {
-        let in_sync = |id: &BrokerId| isr.contains(id);
-        return Some(Elected::clean(
-            leader,
-            candidates.into_iter().filter(in_sync).collect(),
-        ));
-    }
-    let leader = *candidates.first().filter(|_| unclean)?;
-    Some(Elected {
-        leader,
-        isr: vec![leader],
-        unclean: true,
-    })
-}
-
-/// Elects the preferred leader, which is the first replica, if it is electable and in sync.
-pub fn preferred(
-    replicas: &[BrokerId],
-    isr: &[BrokerId],
-    electable: &BTreeSet<BrokerId>,
-) -> Option<Elected> {
-    let leader = *replicas.first()?;
-    (isr.contains(&leader) && electable.contains(&leader))
-        .then(|| Elected::clean(leader, isr.to_vec()))
-}
-
-/// Elects at the end of a reassignment: `leader` goes on if it is one of the targets, else the first target takes over
-/// that is electable and in sync. Only targets stay in sync.
-pub fn reassignment(
-    targets: &[BrokerId],
-    isr: &[BrokerId],
-    electable: &BTreeSet<BrokerId>,
-    leader: BrokerId,
-) -> Option<Elected> {
-    let may_lead = |id: &BrokerId| isr.contains(id) && electable.contains(id);
-    let stays = Some(leader).filter(|id| targets.contains(id) && may_lead(id));
-    let leader = stays.or_else(|| targets.iter().copied().find(may_lead))?;
-    let isr = isr.iter().copied().filter(|id| targets.contains(id));
-    Some(Elected::clean(leader, isr.collect()))
-}
-
-/// Elects when the leader is about to stop: the first replica that is electable and in sync. Whoever is about to stop
-/// leaves the in-sync set.
-pub fn controlled_shutdown(
-    replicas: &[BrokerId],
-    isr: &[BrokerId],
-    electable: &BTreeSet<BrokerId>,
-    shutting_down: &BTreeSet<BrokerId>,
-) -> Option<Elected> {
-    let may_lead = |id: &BrokerId| isr.contains(id) && electable.contains(id);
-    let leader = replicas.iter().copied().find(may_lead)?;
-    let isr = isr.iter().copied().filter(|id| !shutting_down.contains(id));
-    Some(Elected::clean(leader, isr.collect()))
-}
-
-fn among(replicas: &[BrokerId], brokers: &BTreeSet<BrokerId>) -> Vec<BrokerId> {
-    let replicas = replicas.iter().copied();
-    replicas.filter(|id| brokers.contains(id)).collect()
-}
-
-/// Makes the first state of a partition; `None` when no replica is alive.
+/// `None` when no replica is alive; the partition waits for one.
 pub fn elect_new(
     replicas: &[BrokerId],
     live: &BTreeSet<BrokerId>,
     controller_epoch: i32,
 ) -> Option<PartitionState> {
-    let Elected { leader, isr, .. } = new_partition(replicas, live)?;
+    let isr: Vec<BrokerId> = live_of(replicas, live);
     Some(PartitionState {
         controller_epoch,
-        leader,
+        leader: *isr.first()?,
         version: 1,
         leader_epoch: 0,
         isr,
     })
 }
 
-/// Makes the next state of a partition whose leader is gone or came back; with nobody to elect it has no leader.
+/// Elects when the leader is gone or came back: the first replica that is alive and in sync.
+///
+/// When there is none, the partition keeps its last in-sync set and has no leader, because electing anyone else
+/// would lose acknowledged records.
 pub fn elect_offline(
     state: &PartitionState,
     replicas: &[BrokerId],
     live: &BTreeSet<BrokerId>,
     controller_epoch: i32,
 ) -> PartitionState {
-    let (leader, isr) = match offline(replicas, &state.isr, live, false) {
-        Some(elected) => (elected.leader, elected.isr),
+    let in_sync: BTreeSet<BrokerId> = state.isr.iter().copied().collect();
+    let candidates: Vec<BrokerId> = live_of(replicas, live)
+        .into_iter()
+        .filter(|id| in_sync.contains(id))
+        .collect();
+    let (leader, isr) = match candidates.first() {
+        Some(&leader) => (leader, candidates),
         None => (NO_LEADER, state.isr.clone()),
     };
     PartitionState {
@@ -139,6 +49,14 @@ pub fn elect_offline(
         leader_epoch: state.leader_epoch.saturating_add(1),
         isr,
     }
+}
+
+fn live_of(replicas: &[BrokerId], live: &BTreeSet<BrokerId>) -> Vec<BrokerId> {
+    replicas
+        .iter()
+        .copied()
+        .filter(|id| live.contains(id))
+        .collect()
 }
 
 /// Says what becomes of a partition when brokers came or went; `None` when it stays as it is.
@@ -212,6 +130,13 @@ mod tests {
         assert_eq!(elected.isr, [3]);
     }
 
+    #[test]
+    fn without_one_the_in_sync_set_is_kept() {
+        let elected = elect_offline(&state(1, &[1]), &[1, 2], &BTreeSet::from([2]), 2);
+        assert_eq!((elected.leader, elected.leader_epoch), (NO_LEADER, 5));
+        assert_eq!(elected.isr, [1]);
+    }
+
     fn changed(
         state: &PartitionState,
         live: &[BrokerId],
@@ -257,127 +182,5 @@ mod tests {
     fn when_the_last_in_sync_replica_dies_nobody_leads() {
         let after = changed(&state(1, &[1]), &[2, 3], &[]);
         assert_eq!(after, Some((NO_LEADER, 5, vec![1])));
-    }
-
-    #[test]
-    fn without_one_the_in_sync_set_is_kept() {
-        let elected = elect_offline(&state(1, &[1]), &[1, 2], &BTreeSet::from([2]), 2);
-        assert_eq!((elected.leader, elected.leader_epoch), (NO_LEADER, 5));
-        assert_eq!(elected.isr, [1]);
-    }
-
-    fn found(leader: BrokerId, isr: &[BrokerId]) -> Option<Elected> {
-        Some(Elected::clean(leader, isr.to_vec()))
-    }
-
-    #[test]
-    fn a_new_partition_is_led_by_its_first_electable_replica() {
-        for (replicas, electable, expected) in [
-            (&[1, 2, 3][..], &[1, 2, 3][..], found(1, &[1, 2, 3])),
-            (&[3, 1, 2], &[1, 2], found(1, &[1, 2])),
-            (&[3, 1], &[2], None),
-            (&[], &[1], None),
-        ] {
-            let electable = electable.iter().copied().collect();
-            let elected = new_partition(replicas, &electable);
-            assert_eq!(elected, expected, "{replicas:?} {electable:?}");
-        }
-    }
-
-    #[test]
-    fn an_offline_partition_takes_one_in_sync_and_another_only_uncleanly() {
-        let unclean = |leader| {
-            Some(Elected {
-                leader,
-                isr: vec![leader],
-                unclean: true,
-            })
-        };
-        for (replicas, isr, electable, allowed, expected) in [
-            // The order is the assignment's, not that of the in-sync set.
-            (
-                &[1, 2, 3][..],
-                &[3, 2][..],
-                &[2, 3][..],
-                false,
-                found(2, &[2, 3]),
-            ),
-            (&[1, 2, 3], &[1, 3], &[2, 3], false, found(3, &[3])),
-            // One that is in sync wins even where unclean ones are allowed.
-            (&[1, 2, 3], &[1, 3], &[2, 3], true, found(3, &[3])),
-            (&[1, 2, 3], &[1], &[2, 3], false, None),
-            (&[1, 2, 3], &[1], &[2, 3], true, unclean(2)),
-            (&[1, 2, 3], &[1], &[], true, None),
-            // In sync by the znode, but not assigned.
-            (&[1, 2], &[4], &[4], true, None),
-        ] {
-            let electable = electable.iter().copied().collect();
-            let elected = offline(replicas, isr, &electable, allowed);
-            assert_eq!(
-                elected, expected,
-                "{replicas:?} {isr:?} {electable:?} {allowed}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_preferred_leader_is_the_first_replica_or_nobody() {
-        for (replicas, isr, electable, expected) in [
-            (&[1, 2][..], &[2, 1][..], &[1, 2][..], found(1, &[2, 1])),
-            (&[1, 2], &[2], &[1, 2], None),
-            (&[1, 2], &[1, 2], &[2], None),
-            (&[], &[1], &[1], None),
-        ] {
-            let electable = electable.iter().copied().collect();
-            let elected = preferred(replicas, isr, &electable);
-            assert_eq!(elected, expected, "{replicas:?} {isr:?} {electable:?}");
-        }
-    }
-
-    #[test]
-    fn a_reassignment_ends_with_a_target_that_leads() {
-        for (targets, isr, electable, leader, expected) in [
-            // The leader stays, though it is not the first.
-            (
-                &[3, 1][..],
-                &[1, 2, 3][..],
-                &[1, 2, 3][..],
-                1,
-                found(1, &[1, 3]),
-            ),
-            (&[3, 4], &[1, 3, 4], &[1, 3, 4], 1, found(3, &[3, 4])),
-            (&[3, 4], &[1, 3, 4], &[1, 4], 1, found(4, &[3, 4])),
-            // A target that is not in sync doesn't lead.
-            (&[3, 4], &[1, 4], &[1, 3, 4], 3, found(4, &[4])),
-            (&[3], &[3], &[1], NO_LEADER, None),
-        ] {
-            let electable = electable.iter().copied().collect();
-            let elected = reassignment(targets, isr, &electable, leader);
-            assert_eq!(
-                elected, expected,
-                "{targets:?} {isr:?} {electable:?} {leader}"
-            );
-        }
-    }
-
-    #[test]
-    fn who_is_about_to_stop_hands_over_and_leaves_the_in_sync_set() {
-        for (replicas, isr, electable, shutting_down, expected) in [
-            (
-                &[1, 2, 3][..],
-                &[1, 2, 3][..],
-                &[2, 3][..],
-                &[1][..],
-                found(2, &[2, 3]),
-            ),
-            (&[1, 2, 3], &[1, 2, 3], &[3], &[1, 2], found(3, &[3])),
-            (&[1, 2], &[1], &[2], &[1], None),
-            (&[1], &[1], &[], &[1], None),
-        ] {
-            let electable = electable.iter().copied().collect();
-            let shutting_down = shutting_down.iter().copied().collect();
-            let elected = controlled_shutdown(replicas, isr, &electable, &shutting_down);
-            assert_eq!(elected, expected, "{replicas:?} {isr:?} {electable:?}");
-        }
     }
 }

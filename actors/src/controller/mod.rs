@@ -2,7 +2,7 @@
 //!
 //! Its words are the znodes: every change is written there first, then ordered of the brokers, each through a channel of its
 //! own, and carried out by their [replica managers](crate::replica_manager). What it decides is in the pure functions of
-//! [`assignment`], [`election`], [`state_machine`] and [`topics`].
+//! [`assignment`], [`election`] and [`topics`].
 
 mod admin;
 pub mod assignment;
@@ -13,7 +13,6 @@ mod cluster;
 pub mod election;
 pub mod membership;
 mod office;
-pub mod state_machine;
 mod stored;
 pub mod topics;
 mod watch_topics;
