@@ -20,9 +20,9 @@ use troupe_protocol::kafka::fetch::{
 };
 use uuid::Uuid;
 
-use super::connection::Connection;
 use super::fetchers::{Assignment, Followed, Orders};
 use super::session::{FetchSession, Wanted};
+use crate::broker_client::Connection;
 use crate::config::{BrokerConfig, Listener};
 use crate::metadata::BrokerId;
 use crate::partition::messages::{AppendReplicated, Locate, Position, Truncate, TruncateTo};

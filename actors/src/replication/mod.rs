@@ -2,7 +2,6 @@
 //!
 //! What a replica does with it is decided in [`partition`](crate::partition).
 
-mod connection;
 mod fetcher;
 mod fetchers;
 pub mod isr;

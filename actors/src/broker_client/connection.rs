@@ -1,4 +1,4 @@
-//! A connection to another broker: one request at a time.
+//! Frames to and from another broker: one request at a time.
 
 use std::io;
 use std::time::Duration;
@@ -12,8 +12,11 @@ use troupe_protocol::kafka::api::ApiKey;
 const SIZE_LEN: usize = 4;
 const CORRELATION_ID_LEN: usize = 4;
 
+/// What an answer takes before any of it has come, in bytes at most.
+const BELIEVED: usize = 1024 * 1024;
+
 /// An open connection. After an error it is of no use any more.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     client_id: String,
     /// How long an answer may take.
@@ -23,7 +26,8 @@ pub(super) struct Connection {
     correlation_id: i32,
 }
 
-fn invalid(what: &'static str) -> io::Error {
+/// Says of bytes that they make no sense.
+pub(crate) fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
@@ -33,7 +37,7 @@ fn too_late(_: tokio::time::error::Elapsed) -> io::Error {
 
 impl Connection {
     /// Connects within `patience`.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         (host, port): (&str, u16),
         client_id: String,
         patience: Duration,
@@ -53,7 +57,7 @@ impl Connection {
     }
 
     /// Sends a request, whose body `write` appends, and returns the body of the answer.
-    pub(super) async fn call(
+    pub(crate) async fn call(
         &mut self,
         key: ApiKey,
         version: i16,
@@ -65,9 +69,12 @@ impl Connection {
         frame.put_i16(key.code());
         frame.put_i16(version);
         frame.put_i32(self.correlation_id);
-        frame.put_i16(i16::try_from(self.client_id.len()).unwrap_or_default());
-        frame.put_slice(self.client_id.as_bytes());
-        if key.request_header_version(version) >= 2 {
+        let header = key.request_header_version(version);
+        if header >= 1 {
+            frame.put_i16(i16::try_from(self.client_id.len()).map_err(invalid)?);
+            frame.put_slice(self.client_id.as_bytes());
+        }
+        if header >= 2 {
             frame.put_u8(0);
         }
         write(&mut frame)?;
@@ -78,9 +85,10 @@ impl Connection {
         }
         let answer = timeout(self.patience, self.exchange(&frame)).await;
         let mut body = answer.map_err(too_late)??;
-        // The header of an answer holds no tagged fields that anybody defined.
-        let tagged = usize::from(key.response_header_version(version) > 0);
-        body.advance(tagged.min(body.len()));
+        if key.response_header_version(version) >= 1 {
+            // Tagged fields in the header of an answer are nowhere defined.
+            body.try_get_u8().map_err(invalid)?;
+        }
         Ok(body)
     }
 
@@ -94,7 +102,8 @@ impl Connection {
             return Err(invalid("the answer is not that to the request"));
         }
         let size = size - CORRELATION_ID_LEN;
-        let mut body = BytesMut::with_capacity(size);
+        // Grows with what has come, not with what was promised.
+        let mut body = BytesMut::with_capacity(size.min(BELIEVED));
         while body.len() < size {
             let missing = size - body.len();
             if self
