@@ -145,6 +145,7 @@ async fn write_topic(
         return Ok(None);
     };
     let client = cluster.client()?;
+    refuse_marked(&client, &plan.name).await?;
     let mut topic = StoredTopic::planned(plan, *id);
     let config_path = paths::config("topics", &plan.name);
     let config_exists = client.get(&config_path).await?.is_some();
@@ -156,6 +157,17 @@ async fn write_topic(
             ..
         }) => Err(already_exists(&plan.name)),
         other => Ok(other.map(|()| Some(topic))?),
+    }
+}
+
+/// Refuses to create a topic as long as its namesake is being deleted: the mark would mean the new one after a crash.
+pub(super) async fn refuse_marked(
+    client: &CoordinationClient,
+    name: &str,
+) -> Result<(), AdminError> {
+    match client.get(&paths::delete_topic(name)).await? {
+        Some(_) => Err(already_exists(name)),
+        None => Ok(()),
     }
 }
 
@@ -223,12 +235,19 @@ pub(super) async fn delete_topics(
     names: Vec<String>,
     patience: Duration,
 ) -> Result<(), AdminError> {
-    let deletion = actix_rt::spawn(mark_and_delete(Rc::clone(cluster), names));
-    match tokio::time::timeout(patience, deletion).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(_)) => Err(ErrorCode::UnknownServerError.into()),
-        Err(_) => Err(ErrorCode::RequestTimedOut.into()),
-    }
+    let client = cluster.lock().await.client()?;
+    let deletion = actix_rt::spawn(mark_and_delete(Rc::clone(cluster), names.clone()));
+    let done = async {
+        let died = |_| AdminError::from(ErrorCode::UnknownServerError);
+        deletion.await.map_err(died)??;
+        // Some wait for brokers that are away; that is no reason to keep anything of this request.
+        for name in &names {
+            until_unmarked(&client, name).await?;
+        }
+        Ok(())
+    };
+    let in_time = tokio::time::timeout(patience, done).await;
+    in_time.unwrap_or_else(|_| Err(ErrorCode::RequestTimedOut.into()))
 }
 
 async fn mark_and_delete(cluster: SharedCluster, names: Vec<String>) -> Result<(), AdminError> {
@@ -250,11 +269,7 @@ async fn mark_and_delete(cluster: SharedCluster, names: Vec<String>) -> Result<(
     if let Ok(office) = cluster.lock().await.office() {
         office.deleting.retain(|name| !claimed.contains(name));
     }
-    done?;
-    for name in &names {
-        until_unmarked(&client, name).await?;
-    }
-    Ok(())
+    Ok(done?)
 }
 
 /// Has others lead what a broker leads that is about to stop; returns what nobody else can lead.

@@ -13,7 +13,7 @@ use troupe_protocol::kafka::errors::ErrorCode;
 use uuid::Uuid;
 
 use super::ControllerHandle;
-use super::admin::already_exists;
+use super::admin::{already_exists, refuse_marked};
 use super::stored::StoredTopic;
 use super::topics::{AdminError, NewTopic, plan_topic};
 use crate::config::BrokerConfig;
@@ -90,6 +90,7 @@ impl AutoTopicCreation {
         let config = Arc::clone(&self.config.borrow());
         let plan = plan_topic(topic, &image, &config, start)?;
         let client = self.session.lend()?;
+        refuse_marked(&client, &plan.name).await?;
         let config_path = paths::config("topics", &plan.name);
         let config_exists = client.get(&config_path).await?.is_some();
         let stored = StoredTopic::planned(&plan, Uuid::new_v4());
