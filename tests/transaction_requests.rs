@@ -7,39 +7,26 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::add_partitions_to_txn_request::{
-    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
-};
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::txn_offset_commit_request::{
-    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
-};
+use kafka_protocol::messages::txn_offset_commit_request::TxnOffsetCommitRequestPartition;
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest,
-    DescribeTransactionsRequest, EndTxnRequest, FindCoordinatorRequest, GroupId,
-    InitProducerIdRequest, ListTransactionsRequest, OffsetCommitRequest, OffsetFetchRequest,
-    ProduceRequest, ProducerId, TransactionalId, TxnOffsetCommitRequest,
+    ApiVersionsRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest,
+    ListTransactionsRequest, OffsetCommitRequest, OffsetFetchRequest, ProducerId,
 };
-use kafka_protocol::protocol::StrBytes;
 use support::clients::create_topic;
 use support::process::HANG_GUARD;
-use support::records::{self, field, transactional_batch_of};
 use support::requests::{offset_at, topic_name};
 use support::server::{Kind, Server};
 use support::skip::skip;
+use support::transactional::{GROUP, NONE, Producer, init_request, insist, text};
 use support::wire::Wire;
 
-const NONE: i16 = 0;
 const CORRUPT_MESSAGE: i16 = 2;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const OFFSET_METADATA_TOO_LARGE: i16 = 12;
-const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
-const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-const NOT_COORDINATOR: i16 = 16;
 const ILLEGAL_GENERATION: i16 = 22;
 const UNKNOWN_MEMBER_ID: i16 = 25;
 const INVALID_REQUEST: i16 = 42;
@@ -47,42 +34,11 @@ const INVALID_PRODUCER_EPOCH: i16 = 47;
 const INVALID_TXN_STATE: i16 = 48;
 const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
 const INVALID_TRANSACTION_TIMEOUT: i16 = 50;
-const CONCURRENT_TRANSACTIONS: i16 = 51;
 const OPERATION_NOT_ATTEMPTED: i16 = 55;
 const UNSTABLE_OFFSET_COMMIT: i16 = 88;
 const PRODUCER_FENCED: i16 = 90;
 const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
 const TRANSACTION_ABORTABLE: i16 = 120;
-
-const GROUP: &str = "group";
-
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
-
-fn transactional(id: &str) -> TransactionalId {
-    TransactionalId(text(id))
-}
-
-/// Repeats a request until its error code is none that asks for just that.
-#[track_caller]
-fn insist<T>(mut request: impl FnMut() -> (i16, T)) -> (i16, T) {
-    let deadline = Instant::now() + HANG_GUARD;
-    loop {
-        let answer = request();
-        let again = [
-            COORDINATOR_LOAD_IN_PROGRESS,
-            COORDINATOR_NOT_AVAILABLE,
-            NOT_COORDINATOR,
-            CONCURRENT_TRANSACTIONS,
-        ];
-        if !again.contains(&answer.0) {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "error {} for ever", answer.0);
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// A server with a topic `t` of two partitions, and the coordinators of transactional ids and of groups.
 fn start() -> Server {
@@ -111,220 +67,6 @@ fn find_coordinators(server: &Server) {
         let (code, ()) = insist(|| (wire.call(3, &request).error_code, ()));
         assert_eq!(code, NONE);
     }
-}
-
-/// A producer with a transactional id, as its requests show it.
-struct Producer {
-    wire: Wire,
-    id: &'static str,
-    producer_id: i64,
-    epoch: i16,
-}
-
-impl Producer {
-    fn new(server: &Server, id: &'static str) -> Producer {
-        let mut wire = Wire::connect(server);
-        let request = init_request(id);
-        let (code, (producer_id, epoch)) = insist(|| {
-            let given = wire.call(4, &request);
-            (
-                given.error_code,
-                (given.producer_id.0, given.producer_epoch),
-            )
-        });
-        assert_eq!(code, NONE);
-        Producer {
-            wire,
-            id,
-            producer_id,
-            epoch,
-        }
-    }
-
-    /// The same producer on a new connection.
-    fn reconnect(&mut self, server: &Server) {
-        self.wire = Wire::connect(server);
-    }
-
-    fn try_add(&mut self, version: i16, partitions: &[i32], verify_only: bool) -> Vec<i16> {
-        let topic = AddPartitionsToTxnTopic::default()
-            .with_name(topic_name("t"))
-            .with_partitions(partitions.to_vec());
-        let request = AddPartitionsToTxnRequest::default();
-        if version < 4 {
-            let request = request
-                .with_v3_and_below_transactional_id(transactional(self.id))
-                .with_v3_and_below_producer_id(ProducerId(self.producer_id))
-                .with_v3_and_below_producer_epoch(self.epoch)
-                .with_v3_and_below_topics(vec![topic]);
-            let response = self.wire.call(version, &request);
-            let results = &response.results_by_topic_v3_and_below[0].results_by_partition;
-            return results.iter().map(|r| r.partition_error_code).collect();
-        }
-        let transaction = AddPartitionsToTxnTransaction::default()
-            .with_transactional_id(transactional(self.id))
-            .with_producer_id(ProducerId(self.producer_id))
-            .with_producer_epoch(self.epoch)
-            .with_verify_only(verify_only)
-            .with_topics(vec![topic]);
-        let request = request.with_transactions(vec![transaction]);
-        let response = self.wire.call(version, &request);
-        assert_eq!(response.error_code, NONE);
-        let results = &response.results_by_transaction[0].topic_results[0].results_by_partition;
-        results.iter().map(|r| r.partition_error_code).collect()
-    }
-
-    fn add(&mut self, partition: i32) {
-        let (code, ()) = insist(|| (self.try_add(3, &[partition], false)[0], ()));
-        assert_eq!(code, NONE);
-    }
-
-    fn try_add_offsets(&mut self, version: i16) -> i16 {
-        let request = AddOffsetsToTxnRequest::default()
-            .with_transactional_id(transactional(self.id))
-            .with_producer_id(ProducerId(self.producer_id))
-            .with_producer_epoch(self.epoch)
-            .with_group_id(GroupId(text(GROUP)));
-        self.wire.call(version, &request).error_code
-    }
-
-    fn add_offsets(&mut self) {
-        let (code, ()) = insist(|| (self.try_add_offsets(3), ()));
-        assert_eq!(code, NONE);
-    }
-
-    /// Commits an offset of partition 0 for somebody without membership, or for a member.
-    fn try_commit(&mut self, version: i16, offset: i64, generation: i32, member: &str) -> i16 {
-        let partition = TxnOffsetCommitRequestPartition::default()
-            .with_committed_offset(offset)
-            .with_committed_leader_epoch(-1)
-            .with_committed_metadata(Some(text("note")));
-        self.try_commit_of(version, partition, generation, member)
-    }
-
-    fn try_commit_of(
-        &mut self,
-        version: i16,
-        partition: TxnOffsetCommitRequestPartition,
-        generation: i32,
-        member: &str,
-    ) -> i16 {
-        let topic = TxnOffsetCommitRequestTopic::default()
-            .with_name(topic_name("t"))
-            .with_partitions(vec![partition]);
-        let request = TxnOffsetCommitRequest::default()
-            .with_transactional_id(transactional(self.id))
-            .with_group_id(GroupId(text(GROUP)))
-            .with_producer_id(ProducerId(self.producer_id))
-            .with_producer_epoch(self.epoch)
-            .with_generation_id(generation)
-            .with_member_id(text(member))
-            .with_topics(vec![topic]);
-        let response = self.wire.call(version, &request);
-        response.topics[0].partitions[0].error_code
-    }
-
-    fn commit(&mut self, offset: i64) {
-        let (code, ()) = insist(|| (self.try_commit(3, offset, -1, ""), ()));
-        assert_eq!(code, NONE);
-    }
-
-    /// Produces a record of a sequence to each of some partitions in one request; that to `damaged` has a wrong CRC.
-    fn try_produce(
-        &mut self,
-        version: i16,
-        sequences: &[(i32, i32)],
-        damaged: Option<i32>,
-    ) -> Vec<i16> {
-        self.try_produce_to("t", version, sequences, damaged)
-    }
-
-    fn try_produce_to(
-        &mut self,
-        topic: &str,
-        version: i16,
-        sequences: &[(i32, i32)],
-        damaged: Option<i32>,
-    ) -> Vec<i16> {
-        let partitions = sequences.iter().map(|&(partition, sequence)| {
-            let sent = records::Producer {
-                id: self.producer_id,
-                epoch: self.epoch,
-                sequence,
-            };
-            let mut batch = transactional_batch_of(&[b"v"], sent).to_vec();
-            batch[field::CRC] ^= u8::from(damaged == Some(partition));
-            PartitionProduceData::default()
-                .with_index(partition)
-                .with_records(Some(batch.into()))
-        });
-        let topic = TopicProduceData::default()
-            .with_name(topic_name(topic))
-            .with_partition_data(partitions.collect());
-        let request = ProduceRequest::default()
-            .with_transactional_id(Some(transactional(self.id)))
-            .with_acks(-1)
-            .with_timeout_ms(30_000)
-            .with_topic_data(vec![topic]);
-        let response = self.wire.call(version, &request);
-        let answers = &response.responses[0].partition_responses;
-        answers.iter().map(|answer| answer.error_code).collect()
-    }
-
-    fn try_end(&mut self, version: i16, commit: bool) -> (i16, (i64, i16)) {
-        let request = EndTxnRequest::default()
-            .with_transactional_id(transactional(self.id))
-            .with_producer_id(ProducerId(self.producer_id))
-            .with_producer_epoch(self.epoch)
-            .with_committed(commit);
-        let response = self.wire.call(version, &request);
-        let producer = (response.producer_id.0, response.producer_epoch);
-        (response.error_code, producer)
-    }
-
-    fn end(&mut self, commit: bool) {
-        let (code, _) = insist(|| self.try_end(3, commit));
-        assert_eq!(code, NONE);
-    }
-
-    fn state(&mut self) -> (i16, String) {
-        let request = DescribeTransactionsRequest::default()
-            .with_transactional_ids(vec![transactional(self.id)]);
-        let response = self.wire.call(0, &request);
-        let described = &response.transaction_states[0];
-        (
-            described.error_code,
-            described.transaction_state.to_string(),
-        )
-    }
-
-    /// Waits until the transaction has come to a state.
-    #[track_caller]
-    fn wait_for(&mut self, state: &str) {
-        let deadline = Instant::now() + HANG_GUARD;
-        loop {
-            let (code, (now, ())) = insist(|| {
-                let (code, state) = self.state();
-                (code, (state, ()))
-            });
-            if (code, &*now) == (NONE, state) {
-                return;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{now} (error {code}), not {state}"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-fn init_request(id: &str) -> InitProducerIdRequest {
-    InitProducerIdRequest::default()
-        .with_transactional_id(Some(transactional(id)))
-        .with_transaction_timeout_ms(60_000)
-        .with_producer_id(ProducerId(-1))
-        .with_producer_epoch(-1)
 }
 
 /// The committed offset of partition 0 of `t`, and its error.

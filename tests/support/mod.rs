@@ -24,5 +24,6 @@ pub mod requests;
 pub mod server;
 pub mod skip;
 pub mod survivor;
+pub mod transactional;
 pub mod wire;
 pub mod zookeeper;
