@@ -13,6 +13,7 @@ use troupe_actors::broker::Broker;
 use troupe_actors::config::{BrokerConfig, Origin, Values};
 use troupe_actors::runtime::{Runtime, SystemClock};
 use troupe_actors::storage::Disk;
+use troupe_actors::znode::{Coordination, ZnodeConfig};
 use troupe_protocol::kafka::StrBytes;
 use troupe_protocol::kafka::api::Request;
 use troupe_protocol::kafka::messages::create_topics_request::CreatableTopic;
@@ -48,6 +49,19 @@ async fn start(dir: &Path) -> Broker {
     Broker::start(config, runtime, Arc::new(Disk))
         .await
         .expect("the broker starts")
+}
+
+/// The coordination service of a broker that is stopped.
+async fn coordination_alone(dir: &Path) -> (Coordination, Client) {
+    let settings = ZnodeConfig::new(dir.join("znodes"), 0);
+    let runtime = Runtime::single_threaded(Arc::new(SystemClock::new()));
+    let service = Coordination::start(settings, &runtime)
+        .await
+        .expect("coordination starts");
+    let client = Client::connect(&format!("127.0.0.1:{}", service.port()))
+        .await
+        .expect("coordination answers");
+    (service, client)
 }
 
 async fn zookeeper(broker: &Broker) -> Client {
@@ -249,14 +263,7 @@ async fn a_deletion_that_a_crash_cut_short_is_finished_by_the_next_start() {
     broker.stop().await;
     // As if the broker had died when the topic was marked and one of its replicas renamed: the marker is written, and
     // then the broker that would heed it starts.
-    let settings = troupe_actors::znode::ZnodeConfig::new(dir.path().join("znodes"), 0);
-    let runtime = Runtime::single_threaded(Arc::new(SystemClock::new()));
-    let service = troupe_actors::znode::Coordination::start(settings, &runtime)
-        .await
-        .expect("coordination starts");
-    let client = Client::connect(&format!("127.0.0.1:{}", service.port()))
-        .await
-        .unwrap();
+    let (service, client) = coordination_alone(dir.path()).await;
     let open = CreateMode::Persistent.with_acls(Acls::anyone_all());
     client
         .create("/admin/delete_topics/t", b"", &open)
@@ -286,14 +293,7 @@ async fn a_start_outlives_znodes_that_make_no_sense() {
     client.delete(state, None).await.unwrap();
     broker.stop().await;
 
-    let settings = troupe_actors::znode::ZnodeConfig::new(dir.path().join("znodes"), 0);
-    let runtime = Runtime::single_threaded(Arc::new(SystemClock::new()));
-    let service = troupe_actors::znode::Coordination::start(settings, &runtime)
-        .await
-        .expect("coordination starts");
-    let client = Client::connect(&format!("127.0.0.1:{}", service.port()))
-        .await
-        .unwrap();
+    let (service, client) = coordination_alone(dir.path()).await;
     let open = CreateMode::Persistent.with_acls(Acls::anyone_all());
     for mark in [
         "/admin/delete_topics/nonsense",

@@ -192,6 +192,17 @@ mod tests {
         alive: CancellationToken,
     }
 
+    impl Noting {
+        fn start(notes: &Rc<RefCell<Vec<String>>>, epoch: i32) -> Self {
+            notes.borrow_mut().push(format!("start {epoch}"));
+            Self {
+                epoch,
+                notes: Rc::clone(notes),
+                alive: CancellationToken::new(),
+            }
+        }
+    }
+
     impl Companion for Noting {
         async fn stop(&self) {
             tokio::task::yield_now().await;
@@ -227,14 +238,7 @@ mod tests {
         let replica = open(&storage, &TestClock::new(1), TopicConfig::default(), true);
         let notes = Rc::new(RefCell::new(Vec::new()));
         let (led, running) = Led::new(BROKER, "t");
-        let start = |_, epoch| {
-            notes.borrow_mut().push(format!("start {epoch}"));
-            Noting {
-                epoch,
-                notes: Rc::clone(&notes),
-                alive: CancellationToken::new(),
-            }
-        };
+        let start = |_, epoch| Noting::start(&notes, epoch);
         let first = image(&replica, 4);
         led.follow(&first, start).await;
         led.follow(&first, start).await;
@@ -252,14 +256,7 @@ mod tests {
         let replica = open(&storage, &TestClock::new(1), TopicConfig::default(), true);
         let notes = Rc::new(RefCell::new(Vec::new()));
         let (led, _running) = Led::new(BROKER, "t");
-        let start = |_, epoch| {
-            notes.borrow_mut().push(format!("start {epoch}"));
-            Noting {
-                epoch,
-                notes: Rc::clone(&notes),
-                alive: CancellationToken::new(),
-            }
-        };
+        let start = |_, epoch| Noting::start(&notes, epoch);
         let image = image(&replica, EPOCH);
         lead(&replica, &[BROKER]).await;
         led.follow(&image, start).await;
