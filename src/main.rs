@@ -6,9 +6,10 @@ mod file_limit;
 mod port_holder;
 mod server;
 mod signals;
-mod znode_client;
 
 use std::process::ExitCode;
+
+use troupe_actors::znode_client;
 
 fn main() -> ExitCode {
     cli::run(std::env::args_os())

@@ -1,7 +1,7 @@
-//! What every actor is given from outside: the time and a thread to live on.
+//! What every actor is given from outside: the time, a thread to live on, a place for work that blocks, the network.
 //!
-//! Nothing else in this crate reads the system clock or chooses an arbiter, so that a whole broker can run in one
-//! thread on a time that a test makes.
+//! Nothing else in this crate reads the system clock, chooses an arbiter or opens a socket, so that a whole broker can run
+//! in one thread on a time and a network that a test makes.
 
 use std::cell::Cell;
 use std::ffi::CString;
@@ -10,6 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Addr, Context};
 use actix_rt::{Arbiter, ArbiterHandle};
+use futures_util::future::Either;
+
+use crate::network::Network;
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
@@ -152,6 +155,52 @@ impl ThreadPool {
     }
 }
 
+/// Where work is done that blocks: flushes and whole files.
+#[derive(Clone, Default)]
+pub enum Blocking {
+    /// On threads of their own.
+    #[default]
+    Pool,
+    /// On the current thread, each piece after as long as this says.
+    Simulated(Arc<dyn Fn() -> Duration + Send + Sync>),
+}
+
+/// Work that blocks did not come to its end: it panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("it panicked")]
+pub struct Panicked;
+
+impl Blocking {
+    /// Has the work done, at once on the pool, and returns what comes of it.
+    ///
+    /// # Errors
+    /// When it panicked.
+    pub fn run<T, F>(&self, work: F) -> impl Future<Output = Result<T, Panicked>> + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        match self {
+            Self::Pool => {
+                let done = tokio::task::spawn_blocking(work);
+                Either::Left(async { done.await.map_err(|_| Panicked) })
+            }
+            Self::Simulated(delay) => {
+                let delay = delay();
+                Either::Right(async move {
+                    tokio::time::sleep(delay).await;
+                    Ok(work())
+                })
+            }
+        }
+    }
+
+    /// Has the work done; nobody waits for it.
+    pub fn start(&self, work: impl FnOnce() + Send + 'static) {
+        actix_rt::spawn(self.run(work));
+    }
+}
+
 /// What a broker runs on.
 ///
 /// Connections and partitions may share their threads, or have threads of their own. When they share, a connection
@@ -166,6 +215,10 @@ pub struct Runtime {
     pub logs: ThreadPool,
     /// Logs are compacted here, and nothing else happens here.
     pub cleaners: ThreadPool,
+    /// Flushes and whole files are done here.
+    pub blocking: Blocking,
+    /// Clients and other brokers are here.
+    pub network: Network,
 }
 
 impl Runtime {
@@ -177,6 +230,8 @@ impl Runtime {
             gateway: threads.clone(),
             logs: threads,
             cleaners: ThreadPool::current(),
+            blocking: Blocking::Pool,
+            network: Network::System,
         }
     }
 
@@ -200,6 +255,17 @@ impl Runtime {
             gateway: ThreadPool::current(),
             logs: ThreadPool::current(),
             cleaners: ThreadPool::current(),
+            blocking: Blocking::Pool,
+            network: Network::System,
+        }
+    }
+
+    /// Returns a runtime for a simulation: one thread, with its clock, its network and its disks.
+    pub fn simulated(clock: Arc<dyn Clock>, network: Network, blocking: Blocking) -> Self {
+        Self {
+            blocking,
+            network,
+            ..Self::single_threaded(clock)
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use troupe_actors::coordination::CoordinationClient;
+use troupe_actors::network::Network;
 use troupe_actors::partition::TopicPartition;
 use troupe_actors::replication::isr::{self, IsrChange, IsrChanged, IsrChanges, IsrRefused};
 use troupe_actors::runtime::{Runtime, SystemClock};
@@ -41,7 +42,7 @@ async fn a_change_is_written_once_and_the_controller_is_told() {
     let config = ZnodeConfig::new(directory.path(), 0);
     let service = Coordination::start(config, &runtime).await.unwrap();
     let connect = format!("127.0.0.1:{}", service.port());
-    let client = CoordinationClient::connect(&connect, Duration::from_secs(60));
+    let client = CoordinationClient::connect(&connect, Duration::from_secs(60), &Network::System);
     let client = client.await.unwrap();
     client.create_if_missing(CHANGES, b"").await.unwrap();
     let state = |epoch: i32, isr: &str| {

@@ -26,6 +26,7 @@ use troupe_actors::config::{
 };
 use troupe_actors::coordination::CoordinationClient;
 use troupe_actors::log_manager::{LogManager, LogManagerHandle};
+use troupe_actors::network::Network;
 use troupe_actors::partition::messages::{Acks, Append, BecomeFollower, BecomeLeader, Progress};
 use troupe_actors::partition::{PartitionHandle, TopicPartition, Verification};
 use troupe_actors::replication::Fetchers;
@@ -103,7 +104,7 @@ impl Leader {
     async fn create(&mut self, name: &'static str) {
         let port = self.broker.zookeeper_port.expect("a port");
         let connect = format!("127.0.0.1:{port}");
-        let znodes = CoordinationClient::connect(&connect, FOREVER).await;
+        let znodes = CoordinationClient::connect(&connect, FOREVER, &Network::System).await;
         let znodes = znodes.expect("a session");
         let assignment = format!(r#"{{"version":1,"partitions":{{"0":[{LEADER},{FOLLOWER}]}}}}"#);
         let path = format!("/brokers/topics/{name}");

@@ -50,8 +50,8 @@ async fn ask(broker: &BrokerContext) -> io::Result<usize> {
         .and_then(|controller| controller.endpoint(listener))
         .ok_or_else(|| io::Error::other("there is none that can be reached"))?;
     let mut connection = BrokerConnection::connect(
-        &endpoint.host,
-        endpoint.port,
+        &broker.runtime.network,
+        (&endpoint.host, endpoint.port),
         format!("broker-{}", broker.broker_id),
         Duration::from_millis(broker.config.controller_socket_timeout_ms),
     )

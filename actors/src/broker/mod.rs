@@ -31,6 +31,7 @@ use crate::gateway::{BoundListener, Gateway};
 use crate::groups::GroupCoordinators;
 use crate::log_manager::{LogManager, LogManagerHandle, OpenError};
 use crate::metadata::{BrokerId, BrokerNode, MetadataImage};
+use crate::network::Network;
 use crate::replica_manager::{self, ReplicaManager, ReplicaManagerHandle};
 use crate::replication::{Fetchers, isr};
 use crate::runtime::Runtime;
@@ -114,19 +115,27 @@ impl Broker {
             LogManager::open(Arc::clone(&config), runtime.clone(), Arc::clone(&storage)).await?;
         let embedded = start_embedded(&config, &runtime).await?;
         let connect = connect_string(&config, embedded.as_ref());
-        let client = connect_client(&connect, &config).await?;
+        let client = connect_client(&connect, &config, &runtime.network).await?;
         client.create_persistent_paths().await?;
         let identity = identity::settle(&client, &config, logs.meta(), embedded.is_some()).await?;
         logs.set_identity(identity.broker_id, &identity.cluster_id)
             .await?;
-        let bound = bind(&config)?;
+        let bound = bind(&config, &runtime.network)?;
         let node = node(&config, identity.broker_id, &bound);
 
         let fetchers = Fetchers::new(identity.broker_id, &config, runtime.clone());
-        let citizen = Citizen::start(&config, &identity, node.clone(), &client, &logs, &fetchers);
+        let citizen = Citizen::start(
+            (&config, &runtime),
+            &identity,
+            node.clone(),
+            &client,
+            &logs,
+            &fetchers,
+        );
         citizen.write_isr_changes(identity.broker_id, &logs).await;
         let joining = Joining {
             connect,
+            network: runtime.network.clone(),
             config: Arc::clone(&config),
             node,
             memory: SessionMemory::new(session_dir(&config), storage),
@@ -199,7 +208,7 @@ struct Citizen {
 
 impl Citizen {
     fn start(
-        config: &Arc<BrokerConfig>,
+        (config, runtime): (&Arc<BrokerConfig>, &Runtime),
         identity: &Identity,
         node: BrokerNode,
         client: &CoordinationClient,
@@ -224,6 +233,7 @@ impl Citizen {
             session: session.clone(),
             replicas: replicas.clone(),
             image: image.clone(),
+            network: runtime.network.clone(),
         });
         Self {
             session,
@@ -321,10 +331,11 @@ fn connect_string(config: &BrokerConfig, embedded: Option<&Coordination>) -> Str
 async fn connect_client(
     connect: &str,
     config: &BrokerConfig,
+    network: &Network,
 ) -> Result<CoordinationClient, StartError> {
     let patience = Duration::from_millis(config.zookeeper_connection_timeout_ms);
     let session_timeout = Duration::from_millis(config.zookeeper_session_timeout_ms);
-    let connecting = CoordinationClient::connect(connect, session_timeout);
+    let connecting = CoordinationClient::connect(connect, session_timeout, network);
     let unreachable = |reason: String| StartError::Unreachable {
         connect: connect.to_owned(),
         reason,
@@ -339,15 +350,15 @@ async fn connect_client(
     }
 }
 
-fn bind(config: &BrokerConfig) -> Result<Vec<BoundListener>, StartError> {
+fn bind(config: &BrokerConfig, network: &Network) -> Result<Vec<BoundListener>, StartError> {
     config
         .listeners
         .iter()
         .map(|listener| {
             BoundListener::bind(
+                network,
                 &listener.name,
-                &listener.host,
-                listener.port,
+                (&listener.host, listener.port),
                 config.socket_listen_backlog_size,
             )
             .map_err(|source| StartError::Listen {

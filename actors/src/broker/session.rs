@@ -13,6 +13,7 @@ use crate::controller::membership::{SessionMemory, join};
 use crate::controller::topics::AdminError;
 use crate::coordination::{CoordinationClient, SharedSession};
 use crate::metadata::BrokerNode;
+use crate::network::Network;
 
 /// Time between two attempts to join again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -23,6 +24,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// What it takes to join.
 pub(super) struct Joining {
     pub(super) connect: String,
+    pub(super) network: Network,
     pub(super) config: Arc<BrokerConfig>,
     pub(super) node: BrokerNode,
     pub(super) memory: SessionMemory,
@@ -117,7 +119,7 @@ impl Joining {
     }
 
     async fn try_rejoin(&self) -> Result<CoordinationClient, StartError> {
-        let client = super::connect_client(&self.connect, &self.config).await?;
+        let client = super::connect_client(&self.connect, &self.config, &self.network).await?;
         self.session.replace(client.clone());
         self.join(&client).await?;
         Ok(client)

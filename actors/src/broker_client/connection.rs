@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use troupe_protocol::kafka::api::ApiKey;
+
+use crate::network::{Network, Stream};
 
 const SIZE_LEN: usize = 4;
 const CORRELATION_ID_LEN: usize = 4;
@@ -17,7 +18,7 @@ const BELIEVED: usize = 1024 * 1024;
 
 /// An open connection. After an error it is of no use any more.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     client_id: String,
     /// How long an answer may take.
     patience: Duration,
@@ -38,15 +39,15 @@ fn too_late(_: tokio::time::error::Elapsed) -> io::Error {
 impl Connection {
     /// Connects within `patience`.
     pub(crate) async fn open(
-        (host, port): (&str, u16),
+        network: &Network,
+        place: (&str, u16),
         client_id: String,
         patience: Duration,
         limit: usize,
     ) -> io::Result<Self> {
-        let stream = timeout(patience, TcpStream::connect((host, port)))
+        let stream = timeout(patience, network.connect(place))
             .await
             .map_err(too_late)??;
-        stream.set_nodelay(true)?;
         Ok(Self {
             stream,
             client_id,

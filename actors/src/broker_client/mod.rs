@@ -12,6 +12,7 @@ use troupe_protocol::kafka::api::Request;
 use troupe_protocol::kafka::messages::ApiVersionsRequest;
 
 pub(crate) use self::connection::{Connection, invalid};
+use crate::network::Network;
 
 /// The version in which the other broker is asked for its versions: the oldest, which everyone answers.
 const API_VERSIONS: i16 = 0;
@@ -32,13 +33,13 @@ impl BrokerConnection {
     /// # Errors
     /// When it does not answer within `timeout`.
     pub(crate) async fn connect(
-        host: &str,
-        port: u16,
+        network: &Network,
+        place: (&str, u16),
         client_id: String,
         timeout: Duration,
     ) -> io::Result<Self> {
         let mut connection = Self {
-            connection: Connection::open((host, port), client_id, timeout, MAX_ANSWER).await?,
+            connection: Connection::open(network, place, client_id, timeout, MAX_ANSWER).await?,
             served: BTreeMap::new(),
         };
         let answer = connection

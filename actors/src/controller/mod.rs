@@ -38,6 +38,7 @@ use crate::config::BrokerConfig;
 use crate::coordination::schema::TopicAssignment;
 use crate::coordination::{CoordinationError, SharedSession};
 use crate::metadata::{BrokerId, MetadataImage};
+use crate::network::Network;
 use crate::partition::TopicPartition;
 use crate::replica_manager::ReplicaManagerHandle;
 
@@ -56,6 +57,8 @@ pub struct Start {
     pub replicas: ReplicaManagerHandle,
     /// The cluster as this broker knows it.
     pub image: watch::Receiver<Arc<MetadataImage>>,
+    /// Where other brokers are reached.
+    pub network: Network,
 }
 
 /// The actor. One change at a time: the next one waits until the last is written and ordered.
@@ -73,6 +76,7 @@ impl Controller {
                 replicas: start.replicas,
                 listener: config.inter_broker_listener_name.as_str().into(),
                 timeout: Duration::from_millis(config.controller_socket_timeout_ms),
+                network: start.network,
             }
         };
         let cluster = Cluster {

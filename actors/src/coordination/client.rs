@@ -5,12 +5,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zookeeper_client::{
-    Acls, Client, CreateMode, Error, MultiWriteError, MultiWriteResult, OneshotWatcher, Stat,
-};
+use zookeeper_client::{Error, MultiWriteError, MultiWriteResult, Stat};
 
 use super::paths;
 use super::schema::{MalformedZnode, from_json, to_json};
+use super::service::{Service, Watcher};
+use crate::network::Network;
+use crate::znode_client::CreateMode;
 
 /// Why coordination did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -72,18 +73,10 @@ const DELETIONS_PER_TRANSACTION: usize = 1_000;
 /// Time before a request is sent again whose connection was lost.
 const RETRY: Duration = Duration::from_millis(50);
 
-fn open() -> zookeeper_client::CreateOptions<'static> {
-    CreateMode::Persistent.with_acls(Acls::anyone_all())
-}
-
-fn open_ephemeral() -> zookeeper_client::CreateOptions<'static> {
-    CreateMode::Ephemeral.with_acls(Acls::anyone_all())
-}
-
 /// A session; clones share it, and it is closed when the last one is dropped.
 #[derive(Clone)]
 pub struct CoordinationClient {
-    client: Client,
+    client: Service,
 }
 
 impl CoordinationClient {
@@ -91,58 +84,33 @@ impl CoordinationClient {
     ///
     /// # Errors
     /// When no server accepts a session within `timeout`.
-    pub async fn connect(connect: &str, timeout: Duration) -> Result<Self> {
-        let (servers, chroot) = match connect.find('/') {
-            Some(at) => connect.split_at(at),
-            None => (connect, ""),
-        };
-        let client = Client::connector()
-            .with_session_timeout(timeout)
-            .connect(servers)
-            .await?;
-        let chroot = chroot.trim_end_matches('/');
-        if chroot.is_empty() {
-            return Ok(Self { client });
-        }
-        client.mkdir(chroot, &open()).await?;
-        let client = client
-            .chroot(chroot.to_owned())
-            .map_err(|_| Error::BadArguments(&"the chroot of zookeeper.connect is no path"))?;
+    pub async fn connect(connect: &str, timeout: Duration, network: &Network) -> Result<Self> {
+        let client = Service::connect(connect, timeout, network).await?;
         Ok(Self { client })
     }
 
     /// Returns the id of the session, as `Stat` names owners of ephemerals.
     pub fn session_id(&self) -> i64 {
-        self.client.session_id().0
+        self.client.session_id()
     }
 
     /// Waits until the session is over for good: expired or closed.
     pub async fn ended(&self) {
-        let mut states = self.client.state_watcher();
-        let mut state = states.state();
-        while !state.is_terminated() {
-            state = states.changed().await;
-        }
+        self.client.end().await;
     }
 
     /// Tells whether the session is over for good.
     pub fn has_ended(&self) -> bool {
-        self.client.state().is_terminated()
+        self.client.has_ended()
     }
 
     /// Closes the session, and tells whether the service has confirmed it within `patience`.
     ///
     /// Other clones must be gone; while there is one, the session lives on.
     pub async fn close(self, patience: Duration) -> bool {
-        let mut states = self.client.state_watcher();
+        let end = self.client.end();
         drop(self);
-        let closed = async {
-            let mut state = states.state();
-            while !state.is_terminated() {
-                state = states.changed().await;
-            }
-        };
-        tokio::time::timeout(patience, closed).await.is_ok()
+        tokio::time::timeout(patience, end).await.is_ok()
     }
 
     /// Does a request, and again whenever the connection is lost under it, until the session is over: that a server is
@@ -162,7 +130,7 @@ impl CoordinationClient {
     pub async fn create_persistent_paths(&self) -> Result<()> {
         let found = paths::PERSISTENT
             .iter()
-            .map(|path| self.patiently(async || Ok(self.client.check_stat(path).await?)));
+            .map(|path| self.patiently(async || Ok(self.client.stat(path).await?)));
         let mut missing = Vec::new();
         for (path, found) in paths::PERSISTENT.iter().zip(join_all(found).await) {
             if found?.is_none() {
@@ -188,12 +156,13 @@ impl CoordinationClient {
     }
 
     async fn try_create(&self, path: &str, data: &[u8]) -> Result<bool> {
-        let mut created = self.client.create(path, data, &open()).await;
+        let create = || self.client.create(path, data, CreateMode::Persistent);
+        let mut created = create().await;
         if matches!(created, Err(Error::NoNode))
             && let Some((parent, _)) = path.rsplit_once('/')
         {
-            self.client.mkdir(parent, &open()).await?;
-            created = self.client.create(path, data, &open()).await;
+            self.client.mkdir(parent).await?;
+            created = create().await;
         }
         match created {
             Ok(_) => Ok(true),
@@ -204,14 +173,13 @@ impl CoordinationClient {
 
     /// Creates a persistent node whose name ends in the parent's next number.
     pub async fn create_sequential(&self, prefix: &str, data: &[u8]) -> Result<()> {
-        let options = CreateMode::PersistentSequential.with_acls(Acls::anyone_all());
-        self.client.create(prefix, data, &options).await?;
-        Ok(())
+        let mode = CreateMode::PersistentSequential;
+        Ok(self.client.create(prefix, data, mode).await?)
     }
 
     /// Reads a node; `None` when it is missing.
     pub async fn get(&self, path: &str) -> Result<Option<(Vec<u8>, Stat)>> {
-        let read = self.patiently(async || Ok(self.client.get_data(path).await?));
+        let read = self.patiently(async || Ok(self.client.get(path).await?));
         missing_is_none(read.await)
     }
 
@@ -225,33 +193,33 @@ impl CoordinationClient {
 
     /// Lists children, none when the node is missing.
     pub async fn children(&self, path: &str) -> Result<Vec<String>> {
-        let list = self.patiently(async || Ok(self.client.list_children(path).await?));
+        let list = self.patiently(async || Ok(self.client.children(path).await?));
         Ok(missing_is_none(list.await)?.unwrap_or_default())
     }
 
     /// Lists children and arms a watch on them.
-    pub async fn watch_children(&self, path: &str) -> Result<(Vec<String>, OneshotWatcher)> {
-        Ok(self.client.list_and_watch_children(path).await?)
+    pub async fn watch_children(&self, path: &str) -> Result<(Vec<String>, Watcher)> {
+        Ok(self.client.watch_children(path).await?)
     }
 
     /// Reads a JSON node and arms a watch on its data; `None` when it is missing.
     pub async fn watch_json<T: DeserializeOwned>(
         &self,
         path: &str,
-    ) -> Result<Option<(Option<T>, OneshotWatcher)>> {
-        let watched = self.client.get_and_watch_data(path).await;
+    ) -> Result<Option<(Option<T>, Watcher)>> {
+        let watched = self.client.watch_data(path).await;
         let watched = missing_is_none(watched.map_err(Into::into))?;
         Ok(watched.map(|(data, _, watcher)| (from_json(path, &data).ok(), watcher)))
     }
 
     /// Arms a watch on a node, whether it is there or not: it tells when the node comes, goes or changes.
-    pub async fn watch(&self, path: &str) -> Result<OneshotWatcher> {
-        Ok(self.client.check_and_watch_stat(path).await?.1)
+    pub async fn watch(&self, path: &str) -> Result<Watcher> {
+        Ok(self.client.watch_stat(path).await?.1)
     }
 
     /// Replaces a node's data; with a version, only if it has that one.
     pub async fn set(&self, path: &str, data: &[u8], version: Option<i32>) -> Result<Stat> {
-        self.patiently(async || Ok(self.client.set_data(path, data, version).await?))
+        self.patiently(async || Ok(self.client.set(path, data, version).await?))
             .await
     }
 
@@ -270,7 +238,7 @@ impl CoordinationClient {
 
     /// Deletes a node; fine when it is missing.
     pub async fn delete(&self, path: &str) -> Result<()> {
-        let deletion = self.patiently(async || Ok(self.client.delete(path, None).await?));
+        let deletion = self.patiently(async || Ok(self.client.delete(path).await?));
         missing_is_none(deletion.await)?;
         Ok(())
     }
@@ -304,24 +272,8 @@ impl CoordinationClient {
 
     /// Does all of the writes, or none.
     pub async fn transaction(&self, writes: &[Write]) -> Result<Vec<MultiWriteResult>> {
-        self.patiently(async || self.try_transaction(writes).await)
+        self.patiently(async || Ok(self.client.transaction(writes).await?))
             .await
-    }
-
-    async fn try_transaction(&self, writes: &[Write]) -> Result<Vec<MultiWriteResult>> {
-        let mut multi = self.client.new_multi_writer();
-        for write in writes {
-            match write {
-                Write::Check(path, version) => multi.add_check_version(path, *version)?,
-                Write::Create(path, data) => multi.add_create(path, data, &open())?,
-                Write::CreateEphemeral(path, data) => {
-                    multi.add_create(path, data, &open_ephemeral())?;
-                }
-                Write::Set(path, data, version) => multi.add_set_data(path, data, *version)?,
-                Write::Delete(path) => multi.add_delete(path, None)?,
-            }
-        }
-        Ok(multi.commit().await?)
     }
 }
 

@@ -5,7 +5,10 @@
 pub mod client;
 pub mod paths;
 pub mod schema;
+mod service;
 mod session;
+mod simulated;
 
 pub use client::{CoordinationClient, CoordinationError};
+pub use service::Watcher;
 pub use session::SharedSession;

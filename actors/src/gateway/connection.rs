@@ -5,19 +5,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::TcpStream as StdStream;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::{ByteBudget, Reservation};
 use super::frames::{Buffered, Frame, FrameError, FrameReader};
 use super::reply::{Reply, ReplyWriter};
+use crate::network::Detached;
 
 /// Produce requests of one connection that wait for their answers at most; the next stays in the socket.
 const MAX_IN_FLIGHT: usize = 32;
@@ -127,9 +126,8 @@ enum Event {
 }
 
 /// A connection on its way to another thread: nothing is in flight, and nothing that was read is lost.
-#[derive(Debug)]
 pub(crate) struct Parked {
-    socket: StdStream,
+    socket: Detached,
     buffered: Buffered,
     /// Where it goes.
     pub(crate) destination: usize,
@@ -137,7 +135,7 @@ pub(crate) struct Parked {
 
 impl Parked {
     /// Wraps a socket that was just accepted.
-    pub(crate) fn new(socket: StdStream, destination: usize) -> Self {
+    pub(crate) fn new(socket: Detached, destination: usize) -> Self {
         Self {
             socket,
             buffered: Buffered::default(),
@@ -158,7 +156,7 @@ pub(crate) struct Connection<S> {
 impl<S: Service> Connection<S> {
     /// Serves the connection with `service`, on the current thread from now on.
     pub(crate) fn new(parked: Parked, service: S, limits: &ConnectionLimits) -> io::Result<Self> {
-        let (read, write) = TcpStream::from_std(parked.socket)?.into_split();
+        let (read, write) = parked.socket.attach()?.into_split();
         let max_idle = limits.max_idle.unwrap_or(FOREVER);
         let reader = FrameReader::new(read, limits.max_request_bytes, limits.budget.clone());
         Ok(Self {
@@ -175,7 +173,7 @@ impl<S: Service> Connection<S> {
     pub(crate) async fn run(mut self, stop: &CancellationToken) -> Result<Parked, Closed> {
         let destination = self.serve(stop).await?;
         let (read, buffered) = self.reader.suspend();
-        let socket = self.writer.reunite(read)?.into_std()?;
+        let socket = self.writer.reunite(read)?.detach()?;
         Ok(Parked {
             socket,
             buffered,

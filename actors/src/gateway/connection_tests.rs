@@ -109,7 +109,12 @@ impl Rig {
         };
         let limits = limits(budget.clone());
         let stopped = stop.clone();
-        let mut parked = Parked::new(server.into_std().expect("a socket"), 0);
+        let mut parked = Parked::new(
+            crate::network::Stream::from(server)
+                .detach()
+                .expect("a socket"),
+            0,
+        );
         let ended = actix_rt::spawn(async move {
             loop {
                 let connection = Connection::new(parked, service.clone(), &limits);

@@ -5,10 +5,10 @@ use std::io;
 use bytes::{Buf, BytesMut};
 use futures_util::FutureExt;
 use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
 use troupe_protocol::kafka::frame::{self, SIZE_LEN};
 
 use super::budget::{ByteBudget, Reservation};
+use crate::network::ReadHalf;
 
 /// Bytes read at once when nothing is known of what comes; adapts between these to the traffic.
 const READ_AHEAD_MIN: usize = 4 * 1024;
@@ -52,7 +52,7 @@ pub(crate) struct Buffered {
 /// The bytes of a frame are reserved before they are buffered, except for a read-ahead of at most 64 KiB per connection, which saves
 /// system calls when requests are small.
 pub(crate) struct FrameReader {
-    socket: OwnedReadHalf,
+    socket: ReadHalf,
     buffer: BytesMut,
     read_ahead: usize,
     max_frame: usize,
@@ -64,7 +64,7 @@ pub(crate) struct FrameReader {
 
 impl FrameReader {
     /// Reads frames of at most `max_frame` bytes, each paid for from `budget`.
-    pub(crate) fn new(socket: OwnedReadHalf, max_frame: usize, budget: ByteBudget) -> Self {
+    pub(crate) fn new(socket: ReadHalf, max_frame: usize, budget: ByteBudget) -> Self {
         Self {
             socket,
             buffer: BytesMut::new(),
@@ -85,7 +85,7 @@ impl FrameReader {
     }
 
     /// Stops; another reader may go on.
-    pub(crate) fn suspend(self) -> (OwnedReadHalf, Buffered) {
+    pub(crate) fn suspend(self) -> (ReadHalf, Buffered) {
         let buffered = Buffered {
             buffer: self.buffer,
             size: self.size,
@@ -180,6 +180,7 @@ mod tests {
         let (read, write) = server.into_split();
         // The other half closes the connection when it goes.
         write.forget();
+        let read = ReadHalf::System(read);
         (client, FrameReader::new(read, max_frame, budget.clone()))
     }
 

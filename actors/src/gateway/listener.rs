@@ -2,16 +2,13 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{
-    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -22,17 +19,17 @@ use super::dispatch::Dispatch;
 use super::fetch_session::FetchSessions;
 use super::limits::{ConnectionCounts, Place};
 use crate::broker::BrokerContext;
+use crate::network::{BoundSocket, Detached, Network};
 
 /// How long to leave a machine alone that has no descriptor left for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A socket that listens, and the name of its listener.
-#[derive(Debug)]
 pub struct BoundListener {
     /// The listener's name, as `PLAINTEXT`.
     pub name: Arc<str>,
     /// The socket.
-    pub socket: StdListener,
+    pub socket: BoundSocket,
 }
 
 impl BoundListener {
@@ -40,7 +37,12 @@ impl BoundListener {
     ///
     /// An empty host, or `::`, stands for every address of the machine, IPv4 and IPv6, or IPv4 alone where there is no
     /// IPv6. A host name is resolved, and its first address that can be bound is taken.
-    pub fn bind(name: &str, host: &str, port: u16, backlog: i32) -> io::Result<Self> {
+    pub fn bind(
+        network: &Network,
+        name: &str,
+        (host, port): (&str, u16),
+        backlog: i32,
+    ) -> io::Result<Self> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let every_address = [
             IpAddr::from(Ipv6Addr::UNSPECIFIED),
@@ -56,7 +58,11 @@ impl BoundListener {
         };
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in addresses {
-            match listen(address, backlog) {
+            let bound = match network {
+                Network::System => listen(address, backlog).map(BoundSocket::System),
+                Network::Simulated(network) => network.listen(address).map(BoundSocket::Simulated),
+            };
+            match bound {
                 Ok(socket) => {
                     return Ok(Self {
                         name: name.into(),
@@ -184,11 +190,7 @@ impl Gateway {
 
 async fn accept(listener: BoundListener, shared: Shared) {
     let name = listener.name;
-    let listener = match listener
-        .socket
-        .set_nonblocking(true)
-        .and_then(|()| TcpListener::from_std(listener.socket))
-    {
+    let listener = match listener.socket.attach() {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(listener = %name, %error, "cannot accept connections"),
     };
@@ -197,7 +199,7 @@ async fn accept(listener: BoundListener, shared: Shared) {
             accepted = listener.accept() => accepted,
             () = shared.stop.cancelled() => return,
         };
-        match accepted.and_then(|(socket, peer)| Ok((socket.into_std()?, peer))) {
+        match accepted {
             Ok((socket, peer)) => admit(socket, peer, Arc::clone(&name), &shared),
             Err(error) if is_about_one_connection(&error) => {
                 tracing::debug!(listener = %name, %error, "lost a connection")
@@ -220,14 +222,14 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 }
 
 /// Hands a connection to the least loaded thread, or closes it when there are too many.
-fn admit(socket: StdStream, peer_addr: SocketAddr, listener: Arc<str>, shared: &Shared) {
+fn admit(socket: Detached, peer_addr: SocketAddr, listener: Arc<str>, shared: &Shared) {
     let place = match shared.counts.enter(peer_addr.ip()) {
         Ok(place) => place,
         Err(reason) => {
             return tracing::warn!(peer = %peer_addr, listener = %listener, %reason, "refused a connection");
         }
     };
-    let opened = socket.set_nodelay(true).and_then(|()| socket.local_addr());
+    let opened = socket.set_nodelay().and_then(|()| socket.local_addr());
     match opened {
         Ok(local_addr) => {
             let parked = Parked::new(socket, place.thread);

@@ -8,8 +8,8 @@ use bytes::{Buf, Bytes};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::network::{ReadHalf, Stream, WriteHalf};
 use crate::storage::{FileSlice, StorageFile};
 
 /// Bytes of a file sent before other connections of the thread get their turn.
@@ -45,14 +45,14 @@ impl From<Bytes> for Reply {
 
 /// Writes replies to a socket, in the order in which they are given.
 pub(crate) struct ReplyWriter {
-    socket: OwnedWriteHalf,
+    socket: WriteHalf,
     queue: VecDeque<Piece>,
     stall_timeout: Duration,
 }
 
 impl ReplyWriter {
     /// Writes to `socket`; a client that takes nothing for `stall_timeout` is given up.
-    pub(crate) fn new(socket: OwnedWriteHalf, stall_timeout: Duration) -> Self {
+    pub(crate) fn new(socket: WriteHalf, stall_timeout: Duration) -> Self {
         Self {
             socket,
             queue: VecDeque::new(),
@@ -61,8 +61,8 @@ impl ReplyWriter {
     }
 
     /// Joins the two halves of the connection again; nothing may be queued.
-    pub(crate) fn reunite(self, read: OwnedReadHalf) -> io::Result<TcpStream> {
-        read.reunite(self.socket).map_err(io::Error::other)
+    pub(crate) fn reunite(self, read: ReadHalf) -> io::Result<Stream> {
+        self.socket.reunite(read)
     }
 
     /// Puts a reply at the end of the queue.
@@ -80,7 +80,7 @@ impl ReplyWriter {
                 Piece::File(slice) if slice.len == 0 => {
                     self.queue.pop_front();
                 }
-                Piece::File(slice) => send_file(self.socket.as_ref(), slice, self.stall_timeout)
+                Piece::File(slice) => send_file(&self.socket, slice, self.stall_timeout)
                     .await
                     .map(|read| {
                         if let Some(read) = read {
@@ -107,19 +107,21 @@ impl ReplyWriter {
             *slice = IoSlice::new(bytes);
             count += 1;
         }
-        // What follows from a file shall leave in the same packets.
-        let mut flags = SendFlags::NOSIGNAL;
-        flags.set(SendFlags::MORE, self.queue.len() > count);
-        let socket = self.socket.as_ref();
-        let sent = writing(socket, self.stall_timeout, || {
-            sendmsg(
-                socket,
-                slices.get(..count).unwrap_or_default(),
-                &mut SendAncillaryBuffer::default(),
-                flags,
-            )
-        })
-        .await?;
+        let slices = slices.get(..count).unwrap_or_default();
+        let sent = match &mut self.socket {
+            WriteHalf::System(socket) => {
+                // What follows from a file shall leave in the same packets.
+                let mut flags = SendFlags::NOSIGNAL;
+                flags.set(SendFlags::MORE, self.queue.len() > count);
+                let socket = socket.as_ref();
+                let mut control = SendAncillaryBuffer::default();
+                let send = || sendmsg(socket, slices, &mut control, flags);
+                writing(socket, self.stall_timeout, send).await?
+            }
+            simulated => tokio::time::timeout(self.stall_timeout, simulated.write_some(slices))
+                .await
+                .map_err(too_slow)??,
+        };
         self.advance(sent);
         Ok(())
     }
@@ -137,13 +139,17 @@ impl ReplyWriter {
     }
 }
 
-/// Sends the next chunk of a file; returns it, read, when the file has no descriptor to send from.
+fn too_slow(_: tokio::time::error::Elapsed) -> io::Error {
+    io::ErrorKind::TimedOut.into()
+}
+
+/// Sends the next chunk of a file; returns it, read, when there is no descriptor to send from, or none to send to.
 async fn send_file(
-    socket: &TcpStream,
+    socket: &WriteHalf,
     slice: &mut FileSlice,
     stall_timeout: Duration,
 ) -> io::Result<Option<Bytes>> {
-    let Some(file) = slice.file.as_fd() else {
+    let (Some(file), WriteHalf::System(socket)) = (slice.file.as_fd(), socket) else {
         let bytes = read_chunk(
             slice.file.as_ref(),
             slice.position,
@@ -155,6 +161,7 @@ async fn send_file(
     };
     let chunk = usize::try_from(slice.len.min(FILE_CHUNK)).unwrap_or(usize::MAX);
     let mut position = slice.position;
+    let socket = socket.as_ref();
     let sent = writing(socket, stall_timeout, || {
         rustix::fs::sendfile(socket, file, Some(&mut position), chunk)
     })
@@ -187,7 +194,7 @@ async fn writing(
     });
     tokio::time::timeout(stall_timeout, sending)
         .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        .map_err(too_slow)?
 }
 
 #[cfg(test)]
@@ -242,7 +249,10 @@ mod tests {
         let (server, _) = listener.accept().await.expect("accepts");
         (
             client,
-            ReplyWriter::new(server.into_split().1, Duration::from_secs(600)),
+            ReplyWriter::new(
+                Stream::from(server).into_split().1,
+                Duration::from_secs(600),
+            ),
         )
     }
 

@@ -106,13 +106,13 @@ impl LogManager {
                 let files = manager.all_files();
                 manager.note_checkpointed();
                 let storage = manager.storage.clone();
-                actix_rt::task::spawn_blocking(move || {
+                let write = move || {
                     files
                         .into_iter()
                         .filter_map(|files| written(files, storage.as_ref()))
                         .collect::<Vec<_>>()
-                })
-                .into_actor(manager)
+                };
+                manager.runtime.blocking.run(write).into_actor(manager)
             })
             .map(|files, manager, ctx| {
                 manager.checkpointing = false;

@@ -80,7 +80,9 @@ pub(super) async fn prepare(
     storage: Arc<dyn Storage>,
 ) -> Result<(LogManager, Identity, oneshot::Receiver<()>), OpenError> {
     let (for_opening, files) = (config.clone(), storage.clone());
-    let opened = actix_rt::task::spawn_blocking(move || open_dirs(&for_opening, files.as_ref()));
+    let opened = runtime
+        .blocking
+        .run(move || open_dirs(&for_opening, files.as_ref()));
     let (dirs, offline) = opened.await.map_err(|_| OpenError::Closed)??;
     let identity = identity_of(&dirs, config.broker_id)?;
     let (alive, watched) = oneshot::channel();
@@ -270,7 +272,7 @@ impl LogManager {
         let delay = Duration::from_millis(u64::try_from(delay_ms).unwrap_or_default());
         ctx.run_later(delay, move |manager, _| {
             let storage = manager.storage.clone();
-            actix_rt::task::spawn_blocking(move || {
+            manager.runtime.blocking.start(move || {
                 for dir in dirs {
                     if let Err(error) = storage.remove_dir(&dir) {
                         tracing::warn!(dir = %dir.display(), "could not remove a deleted replica: {error}");
@@ -368,7 +370,9 @@ impl Handler<Shutdown> for LogManager {
                     let files = manager.all_files();
                     let clean = manager.clean_dirs(&failed);
                     let storage = manager.storage.clone();
-                    actix_rt::task::spawn_blocking(move || finish(storage.as_ref(), files, clean))
+                    let blocking = &manager.runtime.blocking;
+                    blocking
+                        .run(move || finish(storage.as_ref(), files, clean))
                         .into_actor(manager)
                 })
                 .map(|_, manager, ctx| {

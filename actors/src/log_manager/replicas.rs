@@ -157,6 +157,7 @@ impl LogManager {
             surroundings: Surroundings {
                 storage: self.storage.clone(),
                 clock: self.runtime.clock.clone(),
+                blocking: self.runtime.blocking.clone(),
                 producer_id_expiration_ms: self.config.producer_id_expiration_ms,
                 replica_lag_time_max: Duration::from_millis(self.config.replica_lag_time_max_ms),
                 isr_changes: self.isr_changes.clone(),

@@ -27,7 +27,7 @@ use super::{Answer, Reply, TopicPartition};
 use crate::config::TopicConfig;
 use crate::log::{Log, LogConfig, Start};
 use crate::replication::isr::IsrChanges;
-use crate::runtime::{Clock, current_thread};
+use crate::runtime::{Blocking, Clock, current_thread};
 use crate::storage::Storage;
 
 /// Messages that wait for a partition at most; senders beyond wait with theirs.
@@ -57,6 +57,7 @@ pub(crate) struct Opening {
 pub(crate) struct Surroundings {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) blocking: Blocking,
     /// `producer.id.expiration.ms`.
     pub(crate) producer_id_expiration_ms: i64,
     /// `replica.lag.time.max.ms`.

@@ -20,7 +20,7 @@ use super::{
 use crate::config::TopicConfig;
 use crate::log::Start;
 use crate::replication::isr::IsrChanges;
-use crate::runtime::Clock;
+use crate::runtime::{Blocking, Clock};
 use crate::storage::Storage;
 
 pub(crate) const BROKER: i32 = 1;
@@ -95,6 +95,7 @@ pub(crate) fn open_with(
     let surroundings = Surroundings {
         storage: storage.clone(),
         clock: clock.clone(),
+        blocking: Blocking::Pool,
         producer_id_expiration_ms: PRODUCER_ID_EXPIRATION_MS,
         replica_lag_time_max: LAG_MAX,
         isr_changes,

@@ -149,7 +149,7 @@ impl Partition {
         );
         ctx.run_later(delay, move |partition, _| {
             let storage = partition.surroundings.storage.clone();
-            actix_rt::task::spawn_blocking(move || {
+            partition.surroundings.blocking.start(move || {
                 for path in paths {
                     if let Err(error) = storage.remove_file(&path) {
                         tracing::warn!(path = %path.display(), "could not remove a deleted file: {error}");
@@ -205,10 +205,13 @@ impl Partition {
             }
         };
         let incarnation = self.incarnation;
+        let syncing = self
+            .surroundings
+            .blocking
+            .run(move || flush.sync().map(|()| flush));
         let work = async move {
-            actix_rt::task::spawn_blocking(move || flush.sync().map(|()| flush))
-                .await
-                .unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+            let synced = syncing.await;
+            synced.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
         };
         ctx.spawn(work.into_actor(self).map(move |result, partition, ctx| {
             if partition.incarnation == incarnation {

@@ -25,6 +25,7 @@ use super::session::{FetchSession, Wanted};
 use crate::broker_client::Connection;
 use crate::config::{BrokerConfig, Listener};
 use crate::metadata::BrokerId;
+use crate::network::Network;
 use crate::partition::messages::{AppendReplicated, Locate, Position, Truncate, TruncateTo};
 use crate::partition::{Answer, PartitionHandle, TopicPartition};
 
@@ -46,6 +47,7 @@ pub(super) struct Settings {
     answer_limit: usize,
     backoff: Duration,
     patience: Duration,
+    network: Network,
 }
 
 fn int(value: impl TryInto<i32>) -> i32 {
@@ -53,9 +55,10 @@ fn int(value: impl TryInto<i32>) -> i32 {
 }
 
 impl Settings {
-    pub(super) fn new(broker_id: BrokerId, config: &BrokerConfig) -> Self {
+    pub(super) fn new(broker_id: BrokerId, config: &BrokerConfig, network: Network) -> Self {
         let response_max_bytes = config.replica_fetch_response_max_bytes;
         Self {
+            network,
             broker_id,
             fetchers_per_leader: config.num_replica_fetchers.max(1),
             max_wait_ms: int(config.replica_fetch_wait_max_ms),
@@ -359,7 +362,8 @@ impl Fetcher {
                 let settings = &self.settings;
                 let client_id = format!("broker-{}-fetcher-{}", settings.broker_id, self.leader);
                 let place = (address.host.as_str(), address.port);
-                Connection::open(place, client_id, settings.patience, settings.answer_limit).await?
+                let (patience, limit) = (settings.patience, settings.answer_limit);
+                Connection::open(&settings.network, place, client_id, patience, limit).await?
             }
         };
         Ok(self.connection.insert(connection))

@@ -92,7 +92,7 @@ impl Fetchers {
     /// Makes the fetchers of a broker; there are none yet.
     pub fn new(broker_id: BrokerId, config: &BrokerConfig, runtime: Runtime) -> Self {
         Self(Arc::new(Inner {
-            settings: Arc::new(Settings::new(broker_id, config)),
+            settings: Arc::new(Settings::new(broker_id, config, runtime.network.clone())),
             runtime,
             state: Mutex::default(),
         }))

@@ -26,7 +26,7 @@ use super::service::{Now, Output, Service, Step};
 use super::sessions::ConnectionId;
 use super::statistics::Statistics;
 use super::store::{Contents, StoreError, ZnodeStore};
-use crate::runtime::Clock;
+use crate::runtime::{Blocking, Clock, Runtime};
 
 /// Begins a connection with its handshake.
 #[derive(Message)]
@@ -101,6 +101,7 @@ pub struct Znode {
     /// `None` while the blocking pool has it.
     store: Option<Box<dyn ZnodeStore>>,
     clock: Arc<dyn Clock>,
+    blocking: Blocking,
     settings: Settings,
     statistics: Statistics,
     started_ms: i64,
@@ -128,15 +129,17 @@ impl Znode {
     pub fn new(
         service: Service,
         store: Box<dyn ZnodeStore>,
-        clock: Arc<dyn Clock>,
+        runtime: &Runtime,
         settings: Settings,
         failure: oneshot::Sender<StoreError>,
     ) -> Self {
+        let clock = Arc::clone(&runtime.clock);
         let started_ms = Now::of(clock.as_ref()).monotonic_ms;
         Self {
             service,
             store: Some(store),
             clock,
+            blocking: runtime.blocking.clone(),
             settings,
             statistics: Statistics::default(),
             started_ms,
@@ -228,7 +231,7 @@ impl Znode {
         ctx: &mut Context<Self>,
         work: impl FnOnce(&mut dyn ZnodeStore) -> Result<Done, StoreError> + Send + 'static,
     ) {
-        let work = tokio::task::spawn_blocking(move || {
+        let work = self.blocking.run(move || {
             let result = work(store.as_mut());
             (store, result)
         });

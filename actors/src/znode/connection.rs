@@ -8,8 +8,6 @@ use std::time::Duration;
 use actix::Addr;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use troupe_protocol::zookeeper::connect::ConnectRequest;
 use troupe_protocol::zookeeper::four_letter::Word;
@@ -19,6 +17,7 @@ use troupe_protocol::zookeeper::requests::Request;
 use super::actor::{Connect, Disconnect, FourLetterWord, Requests, Znode};
 use super::outbox::{Gate, Waiting, outbox};
 use super::sessions::ConnectionId;
+use crate::network::{ReadHalf, Stream, WriteHalf};
 
 /// How long a connection may be without a handshake, as in ZooKeeper.
 const SESSIONLESS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,14 +81,13 @@ impl Limits {
 
 /// Serves one client until either side has enough.
 pub async fn serve(
-    mut stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     connection: ConnectionId,
     znode: Addr<Znode>,
     limits: Limits,
 ) -> Result<(), ConnectionError> {
-    stream.set_nodelay(true)?;
-    let (read, mut write) = stream.split();
+    let (read, mut write) = stream.into_split();
     let mut reader = Reader {
         read,
         buffer: BytesMut::new(),
@@ -126,7 +124,7 @@ pub async fn serve(
 }
 
 async fn take_requests(
-    reader: &mut Reader<'_>,
+    reader: &mut Reader,
     connection: ConnectionId,
     znode: &Addr<Znode>,
     gate: Gate,
@@ -154,7 +152,7 @@ async fn take_requests(
 }
 
 /// Writes what the actor sends until it closes the connection.
-async fn write_frames(write: &mut WriteHalf<'_>, mut waiting: Waiting) -> io::Result<()> {
+async fn write_frames(write: &mut WriteHalf, mut waiting: Waiting) -> io::Result<()> {
     let mut frames: Vec<Bytes> = Vec::with_capacity(GATHER);
     while let Some(frame) = waiting.next().await {
         frames.push(frame);
@@ -169,7 +167,7 @@ async fn write_frames(write: &mut WriteHalf<'_>, mut waiting: Waiting) -> io::Re
 }
 
 async fn write_all(
-    write: &mut WriteHalf<'_>,
+    write: &mut WriteHalf,
     frames: &mut Vec<Bytes>,
     waiting: &Waiting,
 ) -> io::Result<()> {
@@ -206,13 +204,13 @@ enum First {
     End,
 }
 
-struct Reader<'a> {
-    read: ReadHalf<'a>,
+struct Reader {
+    read: ReadHalf,
     buffer: BytesMut,
     max_frame: usize,
 }
 
-impl Reader<'_> {
+impl Reader {
     /// Looks at the first four bytes: as a length, a word would be longer than any frame.
     async fn first(&mut self) -> Result<First, ConnectionError> {
         while self.buffer.len() < 4 {

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::{Actor, Addr};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use troupe_protocol::zookeeper::frame::DEFAULT_MAX_FRAME;
 
@@ -18,7 +17,8 @@ use super::four_letter::Settings;
 use super::service::{ContentsError, Now, Restoration, Service};
 use super::sessions::{ConnectionId, TimeoutRange};
 use super::sled_store::SledStore;
-use super::store::{Contents, StoreError, ZnodeStore};
+use super::store::{StoreError, ZnodeStore};
+use crate::network::{Detached, Listener, Network};
 use crate::runtime::Runtime;
 
 /// How the embedded coordination service runs.
@@ -114,20 +114,19 @@ impl Coordination {
         let (directory, timeouts) = (config.data_dir.clone(), config.timeouts());
         let now = Now::of(runtime.clock.as_ref());
         let open = move || SledStore::open(&directory, || Restoration::new(timeouts, now));
-        let (store, service) = tokio::task::spawn_blocking(open)
-            .await
-            .map_err(|_| CoordinationError::Died)??;
+        let opened = runtime.blocking.run(open).await;
+        let (store, service) = opened.map_err(|_| CoordinationError::Died)??;
         Self::serve(config, runtime, Box::new(store), service).await
     }
 
-    /// Serves a tree that is kept in another store, an empty one.
+    /// Serves a tree that is kept in another store.
     pub async fn start_with(
         config: ZnodeConfig,
         runtime: &Runtime,
         store: Box<dyn ZnodeStore>,
     ) -> Result<Self, CoordinationError> {
         let now = Now::of(runtime.clock.as_ref());
-        let service = Service::restore(&Contents::new(), config.timeouts(), now)?;
+        let service = Service::restore(&store.contents()?, config.timeouts(), now)?;
         Self::serve(config, runtime, store, service).await
     }
 
@@ -137,7 +136,7 @@ impl Coordination {
         store: Box<dyn ZnodeStore>,
         service: Service,
     ) -> Result<Self, CoordinationError> {
-        let listeners = listen(&config).await?;
+        let listeners = listen(&config, &runtime.network).await?;
         let local_addrs: Vec<_> = listeners
             .iter()
             .filter_map(|listener| listener.local_addr().ok())
@@ -153,7 +152,7 @@ impl Coordination {
             four_letter_words: config.four_letter_words.clone(),
         };
         let (failed, failure) = oneshot::channel();
-        let addr = Znode::new(service, store, runtime.clock.clone(), settings, failed).start();
+        let addr = Znode::new(service, store, runtime, settings, failed).start();
         let (stop, stopped) = watch::channel(false);
         let acceptor = Arc::new(Acceptor {
             znode: addr.clone(),
@@ -212,30 +211,34 @@ impl Coordination {
     }
 }
 
-async fn listen(config: &ZnodeConfig) -> Result<Vec<TcpListener>, CoordinationError> {
+async fn listen(
+    config: &ZnodeConfig,
+    network: &Network,
+) -> Result<Vec<Listener>, CoordinationError> {
     if !config.client_addrs.is_empty() {
         let mut listeners = Vec::new();
         for &addr in &config.client_addrs {
-            listeners.push(bind(addr).await?);
+            listeners.push(bind(addr, network).await?);
         }
         return Ok(listeners);
     }
     // A socket on the IPv6 wildcard takes IPv4 as well, where there is IPv6 and the system has it so.
     let dual_stack = SocketAddr::from((Ipv6Addr::UNSPECIFIED, config.client_port));
-    match bind(dual_stack).await {
+    match bind(dual_stack, network).await {
         Ok(listener) => Ok(vec![listener]),
         Err(CoordinationError::Listen { source, .. })
             if source.kind() != io::ErrorKind::AddrInUse =>
         {
             let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, config.client_port));
-            Ok(vec![bind(addr).await?])
+            Ok(vec![bind(addr, network).await?])
         }
         Err(error) => Err(error),
     }
 }
 
-async fn bind(addr: SocketAddr) -> Result<TcpListener, CoordinationError> {
-    TcpListener::bind(addr)
+async fn bind(addr: SocketAddr, network: &Network) -> Result<Listener, CoordinationError> {
+    network
+        .listen(addr)
         .await
         .map_err(|source| CoordinationError::Listen { addr, source })
 }
@@ -252,7 +255,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn accept(self: Arc<Self>, listener: TcpListener) {
+    async fn accept(self: Arc<Self>, listener: Listener) {
         let mut stopped = self.stopped.clone();
         loop {
             let accepted = tokio::select! {
@@ -270,7 +273,7 @@ impl Acceptor {
         }
     }
 
-    fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    fn admit(self: Arc<Self>, stream: Detached, peer: SocketAddr) {
         let address = peer.ip().to_canonical();
         let peer = SocketAddr::new(address, peer.port());
         {
@@ -285,23 +288,15 @@ impl Acceptor {
         let connection = self.next.fetch_add(1, Ordering::Relaxed);
         let thread = usize::try_from(connection).unwrap_or_default();
         let runtime = self.runtime.clone();
-        // A socket belongs to the thread that polls it.
-        let stream = match stream.into_std() {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(%peer, %error, "cannot take a coordination client over");
-                self.release(address);
-                return;
-            }
-        };
         runtime.gateway.spawn(thread, move || async move {
             self.serve(stream, peer, connection).await;
             self.release(address);
         });
     }
 
-    async fn serve(&self, stream: std::net::TcpStream, peer: SocketAddr, connection: ConnectionId) {
-        let stream = match TcpStream::from_std(stream) {
+    async fn serve(&self, stream: Detached, peer: SocketAddr, connection: ConnectionId) {
+        let opened = stream.set_nodelay().and_then(|()| stream.attach());
+        let stream = match opened {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%peer, %error, "cannot take a coordination client over");

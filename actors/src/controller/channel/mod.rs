@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::remote::Remote;
 
 use crate::metadata::{BrokerId, BrokerNode};
+use crate::network::Network;
 use crate::replica_manager::ReplicaManagerHandle;
 use crate::replica_manager::orders::{Order, Outcome};
 
@@ -27,6 +28,8 @@ pub(super) struct Channels {
     pub(super) listener: Arc<str>,
     /// How long the answer to an order may take.
     pub(super) timeout: Duration,
+    /// Where brokers are reached.
+    pub(super) network: Network,
 }
 
 impl Channels {
@@ -40,6 +43,7 @@ impl Channels {
                 node: Arc::clone(node),
                 listener: Arc::clone(&self.listener),
                 timeout: self.timeout,
+                network: self.network.clone(),
                 connection: None,
             })
         })

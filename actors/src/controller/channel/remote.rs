@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::broker_client::BrokerConnection;
 use crate::metadata::{BrokerId, BrokerNode};
+use crate::network::Network;
 use crate::partition::TopicPartition;
 use crate::replica_manager::orders::{
     LeaderAndIsr, Order, Outcome, StopReplica, TopicOrder, UpdateMetadata,
@@ -33,6 +34,8 @@ pub(super) struct Remote {
     pub(super) listener: Arc<str>,
     /// How long an answer may take.
     pub(super) timeout: Duration,
+    /// Where the broker is reached.
+    pub(super) network: Network,
     /// Nothing before the first order and after a failure.
     pub(super) connection: Option<BrokerConnection>,
 }
@@ -82,7 +85,8 @@ impl Remote {
             .endpoint(&self.listener)
             .ok_or_else(|| unsuited(format!("it has no listener {}", self.listener)))?;
         let client_id = format!("controller-{}", self.controller_id);
-        BrokerConnection::connect(&endpoint.host, endpoint.port, client_id, self.timeout).await
+        let place = (endpoint.host.as_str(), endpoint.port);
+        BrokerConnection::connect(&self.network, place, client_id, self.timeout).await
     }
 }
 

@@ -6,26 +6,31 @@ use troupe_protocol::zookeeper::jute::JuteError;
 
 /// Tells why no session could begin.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnectError {
+pub enum ConnectError {
+    /// The text names no server.
     #[error("{0}: expected HOST:PORT, more of them after commas, and a chroot such as /kafka")]
     NoHost(String),
+    /// A host has no address.
     #[error("cannot find {0}: {1}")]
     Unresolved(String, io::Error),
 }
 
 /// Tells why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ClientError {
+pub enum ClientError {
     /// The server's code.
     #[error("KeeperErrorCode = {}", name(*.0))]
     Code(i32),
     /// Whether it was done is unknown.
     #[error("KeeperErrorCode = ConnectionLoss")]
     ConnectionLoss,
+    /// The session is over.
     #[error("KeeperErrorCode = Session expired")]
     Expired,
+    /// The session was closed.
     #[error("Not connected")]
     Closed,
+    /// What came is no reply to what was asked.
     #[error("the reply cannot be read: {0}")]
     Reply(#[from] JuteError),
 }
@@ -45,17 +50,17 @@ pub(crate) mod code {
 
 impl ClientError {
     /// Returns whether the node is not there.
-    pub(crate) fn is_no_node(&self) -> bool {
+    pub fn is_no_node(&self) -> bool {
         *self == Self::Code(code::NO_NODE)
     }
 
     /// Returns whether the node was there before.
-    pub(crate) fn is_node_exists(&self) -> bool {
+    pub fn is_node_exists(&self) -> bool {
         *self == Self::Code(code::NODE_EXISTS)
     }
 
     /// Says it as ZooKeeper's command line does, of a path.
-    pub(crate) fn about(&self, path: &str) -> String {
+    pub fn about(&self, path: &str) -> String {
         match self {
             Self::Code(code) => about(*code, path),
             other => other.to_string(),

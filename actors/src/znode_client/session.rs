@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -18,6 +18,7 @@ use troupe_protocol::zookeeper::requests::{NOTIFICATION_XID, PING_XID, op};
 
 use super::error::{ClientError, code};
 use super::{Event, Header, state, strip};
+use crate::network::{Network, Stream};
 
 /// The longest reply that is taken, in bytes: lists of children can be longer than a request may be.
 const MAX_REPLY: usize = 64 * 1024 * 1024;
@@ -120,11 +121,15 @@ enum End {
 
 /// The task and what it remembers between connections.
 pub(super) struct Session {
-    addrs: Vec<SocketAddr>,
+    network: Network,
+    /// Hosts and ports.
+    servers: Vec<(String, u16)>,
     timeout: Duration,
     chroot: String,
     events: Box<dyn FnMut(Event)>,
     id: i64,
+    /// Where others read the id.
+    shown_id: Arc<AtomicI64>,
     password: Bytes,
     last_zxid: i64,
     next_xid: i32,
@@ -136,17 +141,20 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(
-        addrs: Vec<SocketAddr>,
+        (network, servers): (Network, Vec<(String, u16)>),
         timeout: Duration,
         chroot: String,
+        shown_id: Arc<AtomicI64>,
         events: Box<dyn FnMut(Event)>,
     ) -> Self {
         Self {
-            addrs,
+            network,
+            servers,
             timeout,
             chroot,
             events,
             id: 0,
+            shown_id,
             password: Bytes::from_static(&[0; 16]),
             last_zxid: 0,
             next_xid: 1,
@@ -185,15 +193,15 @@ impl Session {
     async fn connect(
         &mut self,
         calls: &mut mpsc::Receiver<Call>,
-    ) -> Result<(TcpStream, Duration), End> {
+    ) -> Result<(Stream, Duration), End> {
         loop {
-            for addr in self.addrs.clone() {
-                let attempt = timeout(self.timeout, self.handshake(addr)).await;
+            for (host, port) in self.servers.clone() {
+                let attempt = timeout(self.timeout, self.handshake((&host, port))).await;
                 match attempt {
                     Ok(Ok(Some(connected))) => return Ok(connected),
                     Ok(Ok(None)) => return Err(End::Expired),
-                    Ok(Err(error)) => tracing::debug!(%addr, %error, "no session"),
-                    Err(_) => tracing::debug!(%addr, "no session in time"),
+                    Ok(Err(error)) => tracing::debug!(host, port, %error, "no session"),
+                    Err(_) => tracing::debug!(host, port, "no session in time"),
                 }
             }
             sleep(RETRY).await;
@@ -209,9 +217,8 @@ impl Session {
         }
     }
 
-    async fn handshake(&mut self, addr: SocketAddr) -> io::Result<Option<(TcpStream, Duration)>> {
-        let mut stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?;
+    async fn handshake(&mut self, server: (&str, u16)) -> io::Result<Option<(Stream, Duration)>> {
+        let mut stream = self.network.connect(server).await?;
         self.buffer.clear();
         let request = ConnectRequest {
             protocol_version: 0,
@@ -228,6 +235,7 @@ impl Session {
             return Ok(None);
         };
         self.id = response.session_id;
+        self.shown_id.store(self.id, Ordering::Relaxed);
         self.password = Bytes::copy_from_slice(&response.password);
         for auth in &self.auths {
             write(&mut stream, AUTH_XID, op::AUTH, auth).await?;
@@ -253,7 +261,7 @@ impl Session {
 
     async fn serve(
         &mut self,
-        mut stream: TcpStream,
+        mut stream: Stream,
         granted: Duration,
         calls: &mut mpsc::Receiver<Call>,
     ) -> End {
@@ -292,7 +300,7 @@ impl Session {
         }
     }
 
-    async fn send(&mut self, stream: &mut TcpStream, call: Call) -> io::Result<()> {
+    async fn send(&mut self, stream: &mut Stream, call: Call) -> io::Result<()> {
         let xid = if call.op == op::AUTH {
             AUTH_XID
         } else {
@@ -371,7 +379,7 @@ impl Session {
     }
 }
 
-async fn write(stream: &mut TcpStream, xid: i32, op: i32, body: &[u8]) -> io::Result<()> {
+async fn write(stream: &mut Stream, xid: i32, op: i32, body: &[u8]) -> io::Result<()> {
     let frame = build_frame(|out| {
         out.put_i32(xid);
         out.put_i32(op);
@@ -381,7 +389,7 @@ async fn write(stream: &mut TcpStream, xid: i32, op: i32, body: &[u8]) -> io::Re
 }
 
 /// Reads the next frame; can be dropped and begun again, for what came is in the buffer.
-async fn read_frame(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<Bytes> {
+async fn read_frame(stream: &mut Stream, buffer: &mut BytesMut) -> io::Result<Bytes> {
     loop {
         if let Some(frame) = split_frame(buffer, MAX_REPLY).map_err(io::Error::other)? {
             return Ok(frame);

@@ -4,9 +4,11 @@
 //! replies, and leaves nothing to be guessed of a node: its statistics, its ACL, its kind.
 
 mod error;
+mod multi;
 mod session;
 
-use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -15,38 +17,46 @@ use troupe_protocol::zookeeper::jute::{JuteError, Reader, Writer};
 use troupe_protocol::zookeeper::requests::op;
 use troupe_protocol::zookeeper::{Acl, Stat};
 
-pub(crate) use error::{ClientError, ConnectError};
+pub(crate) use error::code;
+pub use error::{ClientError, ConnectError};
+pub use multi::{Done, Item, Refused};
 use session::{Call, Kept, Session};
+
+use crate::network::Network;
 
 /// Requests that wait to be sent.
 const QUEUE: usize = 64;
+/// Where servers listen unless said otherwise.
+const DEFAULT_PORT: u16 = 2181;
 
 /// Something that happened without being asked for; numbers are those of ZooKeeper.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Event {
+pub struct Event {
     /// The state of the session.
-    pub(crate) state: i32,
+    pub state: i32,
     /// What happened to the path, -1 for nothing.
-    pub(crate) kind: i32,
+    pub kind: i32,
     /// The path, unless it is about the session.
-    pub(crate) path: Option<String>,
+    pub path: Option<String>,
     /// The transaction, or -1.
-    pub(crate) zxid: i64,
+    pub zxid: i64,
 }
 
 /// States of a session, as events have them.
-pub(crate) mod state {
-    pub(crate) const DISCONNECTED: i32 = 0;
-    pub(crate) const SYNC_CONNECTED: i32 = 3;
-    pub(crate) const AUTH_FAILED: i32 = 4;
-    pub(crate) const EXPIRED: i32 = -112;
-    pub(crate) const CLOSED: i32 = 7;
+#[expect(missing_docs, reason = "the names are ZooKeeper's own")]
+pub mod state {
+    pub const DISCONNECTED: i32 = 0;
+    pub const SYNC_CONNECTED: i32 = 3;
+    pub const AUTH_FAILED: i32 = 4;
+    pub const EXPIRED: i32 = -112;
+    pub const CLOSED: i32 = 7;
 }
 
 /// The node that a create makes; the numbers are the flags on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
-pub(crate) enum CreateMode {
+#[expect(missing_docs, reason = "the names are ZooKeeper's own")]
+pub enum CreateMode {
     Persistent = 0,
     Ephemeral = 1,
     PersistentSequential = 2,
@@ -58,19 +68,23 @@ pub(crate) enum CreateMode {
 
 /// Where servers are, and below which node the client sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ConnectString {
-    hosts: Vec<String>,
+pub struct ConnectString {
+    hosts: Vec<(String, u16)>,
     /// Empty for none, or a path.
     chroot: String,
 }
 
 impl ConnectString {
     /// Reads `host:port,host:port/chroot`; the usual port is filled in.
-    pub(crate) fn parse(text: &str) -> Result<Self, ConnectError> {
+    pub fn parse(text: &str) -> Result<Self, ConnectError> {
         let (servers, chroot) = text.find('/').map_or((text, ""), |at| text.split_at(at));
-        let server = |server: &str| match server.rsplit_once(':') {
-            Some((_, port)) if port.parse::<u16>().is_ok() => server.to_owned(),
-            _ => format!("{server}:2181"),
+        let server = |server: &str| {
+            let with_port = server
+                .rsplit_once(':')
+                .and_then(|(host, port)| Some((host, port.parse().ok()?)));
+            let (host, port) = with_port.unwrap_or((server, DEFAULT_PORT));
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            (host.to_owned(), port)
         };
         let servers = servers.split(',').map(str::trim);
         let hosts: Vec<_> = servers
@@ -85,7 +99,7 @@ impl ConnectString {
     }
 
     /// Returns the same servers without a chroot.
-    pub(crate) fn without_chroot(&self) -> Self {
+    pub fn without_chroot(&self) -> Self {
         Self {
             hosts: self.hosts.clone(),
             chroot: String::new(),
@@ -93,45 +107,74 @@ impl ConnectString {
     }
 
     /// Returns the chroot, empty for none.
-    pub(crate) fn chroot(&self) -> &str {
+    pub fn chroot(&self) -> &str {
         &self.chroot
     }
 
     /// Finds the addresses of all servers.
-    async fn resolve(&self) -> Result<Vec<SocketAddr>, ConnectError> {
+    async fn resolve(&self) -> Result<Vec<(String, u16)>, ConnectError> {
         let mut addrs = Vec::new();
-        for host in &self.hosts {
-            let found = tokio::net::lookup_host(host.as_str()).await;
-            addrs.extend(found.map_err(|error| ConnectError::Unresolved(host.clone(), error))?);
+        for (host, port) in &self.hosts {
+            let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+            let unresolved = |error| ConnectError::Unresolved(format!("{host}:{port}"), error);
+            let found = found.map_err(unresolved)?;
+            addrs.extend(found.map(|addr| (addr.ip().to_string(), addr.port())));
         }
         Ok(addrs)
     }
 }
 
 /// A session; it ends when this is closed or dropped.
-pub(crate) struct Client {
+pub struct Client {
     calls: mpsc::Sender<Call>,
     chroot: String,
+    /// The id of the session, 0 before there is one.
+    session_id: Arc<AtomicI64>,
 }
 
 impl Client {
     /// Begins a session, which connects as soon as it can; `events` is told of all that happens to it, in the order of
     /// the replies.
-    pub(crate) async fn start(
+    pub async fn start(
+        connect: &ConnectString,
+        timeout: Duration,
+        events: impl FnMut(Event) + 'static,
+    ) -> Result<Self, ConnectError> {
+        Self::start_on(&Network::System, connect, timeout, events).await
+    }
+
+    /// Begins a session on a network; in a simulation that knows where its hosts are.
+    pub(crate) async fn start_on(
+        network: &Network,
         connect: &ConnectString,
         timeout: Duration,
         events: impl FnMut(Event) + 'static,
     ) -> Result<Self, ConnectError> {
         let (calls, receiver) = mpsc::channel(QUEUE);
         let chroot = connect.chroot.clone();
+        let servers = match network {
+            Network::System => connect.resolve().await?,
+            Network::Simulated(_) => connect.hosts.clone(),
+        };
+        let session_id = Arc::new(AtomicI64::new(0));
         let session = Session::new(
-            connect.resolve().await?,
+            (network.clone(), servers),
             timeout,
             chroot.clone(),
+            Arc::clone(&session_id),
             Box::new(events),
         );
         actix_rt::spawn(session.run(receiver));
-        Ok(Self { calls, chroot })
+        Ok(Self {
+            calls,
+            chroot,
+            session_id,
+        })
+    }
+
+    /// Returns the id of the session, 0 before the first connection.
+    pub fn session_id(&self) -> i64 {
+        self.session_id.load(Ordering::Relaxed)
     }
 
     /// Returns the path as the server knows it.
@@ -169,7 +212,7 @@ impl Client {
     }
 
     /// Creates a node and returns its name.
-    pub(crate) async fn create(
+    pub async fn create(
         &self,
         path: &str,
         data: Option<&[u8]>,
@@ -198,30 +241,26 @@ impl Client {
     }
 
     /// Deletes a node; version -1 is any.
-    pub(crate) async fn delete(&self, path: &str, version: i32) -> Result<(), ClientError> {
+    pub async fn delete(&self, path: &str, version: i32) -> Result<(), ClientError> {
         self.on_path(op::DELETE, path, |out| out.put_i32(version))
             .await
             .map(|_| ())
     }
 
     /// Returns the statistics of a node.
-    pub(crate) async fn exists(&self, path: &str, watch: bool) -> Result<Stat, ClientError> {
+    pub async fn exists(&self, path: &str, watch: bool) -> Result<Stat, ClientError> {
         let mut reply = self.read(op::EXISTS, path, watch).await?;
         Ok(Stat::decode(&mut reply)?)
     }
 
     /// Returns data, which may be null, and statistics.
-    pub(crate) async fn get(
-        &self,
-        path: &str,
-        watch: bool,
-    ) -> Result<(Option<Bytes>, Stat), ClientError> {
+    pub async fn get(&self, path: &str, watch: bool) -> Result<(Option<Bytes>, Stat), ClientError> {
         let mut reply = self.read(op::GET_DATA, path, watch).await?;
         Ok((reply.buffer()?, Stat::decode(&mut reply)?))
     }
 
     /// Sets data; version -1 is any.
-    pub(crate) async fn set(
+    pub async fn set(
         &self,
         path: &str,
         data: Option<&[u8]>,
@@ -237,7 +276,7 @@ impl Client {
     }
 
     /// Returns the names of the children, sorted, and the statistics of the node.
-    pub(crate) async fn children(
+    pub async fn children(
         &self,
         path: &str,
         watch: bool,
@@ -249,14 +288,14 @@ impl Client {
     }
 
     /// Returns the ACL of a node and its statistics.
-    pub(crate) async fn acl(&self, path: &str) -> Result<(Vec<Acl>, Stat), ClientError> {
+    pub async fn acl(&self, path: &str) -> Result<(Vec<Acl>, Stat), ClientError> {
         let mut reply = self.on_path(op::GET_ACL, path, |_| ()).await?;
         let acl = reply.vector(Acl::decode)?.unwrap_or_default();
         Ok((acl, Stat::decode(&mut reply)?))
     }
 
     /// Sets the ACL of a node; version -1 is any.
-    pub(crate) async fn set_acl(
+    pub async fn set_acl(
         &self,
         path: &str,
         acl: &[Acl],
@@ -272,12 +311,12 @@ impl Client {
     }
 
     /// Waits until the server has what its leader had.
-    pub(crate) async fn sync(&self, path: &str) -> Result<(), ClientError> {
+    pub async fn sync(&self, path: &str) -> Result<(), ClientError> {
         self.on_path(op::SYNC, path, |_| ()).await.map(|_| ())
     }
 
     /// Proves a name, now and after every reconnection.
-    pub(crate) async fn auth(&self, scheme: &str, auth: &[u8]) -> Result<(), ClientError> {
+    pub async fn auth(&self, scheme: &str, auth: &[u8]) -> Result<(), ClientError> {
         let (scheme, auth) = (scheme.as_bytes(), auth);
         let mut body = BytesMut::new();
         body.put_i32(0);
@@ -290,14 +329,14 @@ impl Client {
     }
 
     /// Returns who the server takes this client for: scheme and name.
-    pub(crate) async fn who_am_i(&self) -> Result<Vec<(String, String)>, ClientError> {
+    pub async fn who_am_i(&self) -> Result<Vec<(String, String)>, ClientError> {
         let mut reply = self.call(op::WHO_AM_I, None, |_| ()).await?;
         let ids = reply.vector(|reader| Ok((text(&reader.string()?), text(&reader.string()?))))?;
         Ok(ids.unwrap_or_default())
     }
 
     /// Returns this session's ephemeral nodes below a prefix, sorted.
-    pub(crate) async fn ephemerals(&self, prefix: &str) -> Result<Vec<String>, ClientError> {
+    pub async fn ephemerals(&self, prefix: &str) -> Result<Vec<String>, ClientError> {
         let mut reply = self.on_path(op::GET_EPHEMERALS, prefix, |_| ()).await?;
         let mut paths: Vec<_> = reply
             .strings()?
@@ -309,7 +348,7 @@ impl Client {
     }
 
     /// Counts the nodes below a node.
-    pub(crate) async fn all_children_number(&self, path: &str) -> Result<i32, ClientError> {
+    pub async fn all_children_number(&self, path: &str) -> Result<i32, ClientError> {
         let mut reply = self
             .on_path(op::GET_ALL_CHILDREN_NUMBER, path, |_| ())
             .await?;
@@ -317,7 +356,7 @@ impl Client {
     }
 
     /// Watches a node, or a tree, until the watch is removed.
-    pub(crate) async fn add_watch(&self, path: &str, recursive: bool) -> Result<(), ClientError> {
+    pub async fn add_watch(&self, path: &str, recursive: bool) -> Result<(), ClientError> {
         let full = self.full(path);
         let keep = Kept::AddWatch(full.clone(), recursive);
         self.call(op::ADD_WATCH, Some(keep), |out| {
@@ -329,7 +368,7 @@ impl Client {
     }
 
     /// Removes watches: 1 of children, 2 of data, 3 any.
-    pub(crate) async fn remove_watches(&self, path: &str, kind: i32) -> Result<(), ClientError> {
+    pub async fn remove_watches(&self, path: &str, kind: i32) -> Result<(), ClientError> {
         let full = self.full(path);
         let keep = Kept::RemoveWatches(full.clone(), kind);
         self.call(op::REMOVE_WATCHES, Some(keep), |out| {
@@ -341,7 +380,7 @@ impl Client {
     }
 
     /// Returns the configuration of the ensemble, which is outside of every chroot.
-    pub(crate) async fn config(&self, watch: bool) -> Result<(Option<Bytes>, Stat), ClientError> {
+    pub async fn config(&self, watch: bool) -> Result<(Option<Bytes>, Stat), ClientError> {
         let mut reply = self
             .call(op::GET_DATA, None, |out| {
                 out.string(b"/zookeeper/config");
@@ -352,7 +391,7 @@ impl Client {
     }
 
     /// Ends the session, upon which its ephemeral nodes go.
-    pub(crate) async fn close(self) {
+    pub async fn close(self) {
         // A session that cannot be closed any more expires.
         let _ = self.call(op::CLOSE_SESSION, None, |_| ()).await;
     }
@@ -427,7 +466,7 @@ mod tests {
     #[test]
     fn a_connect_string_has_servers_and_a_chroot() {
         let parsed = ConnectString::parse("a:1, b/kafka/").unwrap();
-        assert_eq!(parsed.hosts, ["a:1", "b:2181"]);
+        assert_eq!(parsed.hosts, [("a".to_owned(), 1), ("b".to_owned(), 2181)]);
         assert_eq!(parsed.chroot, "/kafka");
         assert_eq!(ConnectString::parse("a/").unwrap().chroot, "");
         assert!(ConnectString::parse("/kafka").is_err());
