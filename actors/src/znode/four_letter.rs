@@ -213,7 +213,8 @@ fn watches_by_session(text: &mut String, service: &Service) -> std::fmt::Result 
             writeln!(text, "\t{}", String::from_utf8_lossy(path))?;
         }
     }
-    Ok(())
+    // As in ZooKeeper, which ends these two with an empty line.
+    writeln!(text)
 }
 
 fn watches_by_path(text: &mut String, service: &Service) -> std::fmt::Result {
@@ -224,5 +225,6 @@ fn watches_by_path(text: &mut String, service: &Service) -> std::fmt::Result {
             writeln!(text, "\t0x{:x}", session.map_or(0, |client| client.session))?;
         }
     }
-    Ok(())
+    // As in ZooKeeper, which ends these two with an empty line.
+    writeln!(text)
 }
