@@ -4,18 +4,11 @@
 
 mod support;
 
-use std::time::Instant;
-
-use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
-use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{BrokerId, CreateTopicsRequest, MetadataRequest};
 use rdkafka::producer::BaseRecord;
 use support::clients::{Producer, assign_from_beginning, consumer, read, text_of};
+use support::cluster::{create_replicated, leaders, member, wait_for_isr, wait_for_leaders};
 use support::java::{Kafka, Release};
-use support::process::HANG_GUARD;
-use support::requests::topic_name;
 use support::server::{Kind, Server};
-use support::wire::Wire;
 
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 
@@ -30,66 +23,9 @@ fn first() -> Server {
 
 fn joined(first: &Server, id: i32) -> Server {
     let connect = format!("localhost:{}", first.zookeeper_port());
-    Server::with()
-        .kind(Kind::Troupe)
-        .set("broker.id", id)
-        .set("zookeeper.connect", connect)
+    member(&connect, id)
         .set("zookeeper.session.timeout.ms", 6_000)
         .start()
-}
-
-/// The leaders of a topic's partitions, as a broker knows them.
-fn leaders(server: &Server, topic: &str) -> Vec<i32> {
-    let topic = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
-    let request = MetadataRequest::default().with_topics(Some(vec![topic]));
-    let answer = Wire::connect(server).call(12, &request);
-    let partitions = answer.topics[0].partitions.iter();
-    partitions.map(|found| found.leader_id.0).collect()
-}
-
-#[track_caller]
-fn wait_for_leaders(server: &Server, topic: &str, expected: &[i32]) {
-    let deadline = Instant::now() + HANG_GUARD;
-    loop {
-        let found = leaders(server, topic);
-        if found == expected {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{found:?}, not {expected:?}");
-    }
-}
-
-/// Creates a topic with one partition on these brokers, the first of which leads.
-fn create_replicated(server: &Server, topic: &str, replicas: &[i32]) {
-    let assignment = CreatableReplicaAssignment::default()
-        .with_broker_ids(replicas.iter().copied().map(BrokerId).collect());
-    let topic = CreatableTopic::default()
-        .with_name(topic_name(topic))
-        .with_num_partitions(-1)
-        .with_replication_factor(-1)
-        .with_assignments(vec![assignment]);
-    let request = CreateTopicsRequest::default()
-        .with_topics(vec![topic])
-        .with_timeout_ms(30_000);
-    let answer = Wire::connect(server).call(7, &request);
-    assert_eq!(answer.topics[0].error_code, 0, "{:?}", answer.topics[0]);
-}
-
-#[track_caller]
-fn wait_for_isr(server: &Server, topic: &str, expected: &[i32]) {
-    let deadline = Instant::now() + HANG_GUARD;
-    let named = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
-    let request = MetadataRequest::default().with_topics(Some(vec![named]));
-    loop {
-        let answer = Wire::connect(server).call(12, &request);
-        let isr = answer.topics[0].partitions[0].isr_nodes.iter();
-        let mut found: Vec<i32> = isr.map(|id| id.0).collect();
-        found.sort_unstable();
-        if found == expected {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{found:?}, not {expected:?}");
-    }
 }
 
 fn run(kafka: &Kafka, server: &Server, arguments: &[&str]) -> String {

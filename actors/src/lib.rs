@@ -13,6 +13,7 @@ pub mod log_manager;
 pub mod metadata;
 pub mod network;
 pub mod partition;
+mod peers;
 pub mod replica_manager;
 pub mod replication;
 pub mod runtime;

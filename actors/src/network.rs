@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 /// Where connections are made and accepted.
 #[derive(Clone, Default)]
@@ -74,6 +74,20 @@ impl Network {
         match self {
             Self::System => TcpListener::bind(addr).await.map(Listener::System),
             Self::Simulated(network) => network.listen(addr).map(Listener::Simulated),
+        }
+    }
+
+    /// Lists the addresses of a host; a simulation knows it by name alone.
+    ///
+    /// # Errors
+    /// What the system's resolver says.
+    pub async fn resolve(&self, host: &str) -> io::Result<Vec<String>> {
+        match self {
+            Self::System => {
+                let found = lookup_host((host, 0)).await?;
+                Ok(found.map(|address| address.ip().to_string()).collect())
+            }
+            Self::Simulated(_) => Ok(vec![host.to_owned()]),
         }
     }
 

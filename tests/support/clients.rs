@@ -90,6 +90,11 @@ impl Producer {
         self.inner.poll(Duration::ZERO);
     }
 
+    /// Serves deliveries, those of the next while too.
+    pub fn poll_for(&self, wait: Duration) {
+        self.inner.poll(wait);
+    }
+
     /// The deliveries so far, by number, in the order in which they came.
     pub fn delivered(&self) -> Vec<(usize, Delivery)> {
         self.inner.context().0.lock().unwrap().clone()

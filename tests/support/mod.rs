@@ -13,6 +13,7 @@
 
 pub mod beside;
 pub mod clients;
+pub mod cluster;
 pub mod groups;
 pub mod java;
 pub mod kcat;

@@ -32,6 +32,7 @@ use crate::groups::GroupCoordinators;
 use crate::log_manager::{LogManager, LogManagerHandle, OpenError};
 use crate::metadata::{BrokerId, BrokerNode, MetadataImage};
 use crate::network::Network;
+use crate::peers::{self, Peers};
 use crate::replica_manager::{self, ReplicaManager, ReplicaManagerHandle};
 use crate::replication::{Fetchers, isr};
 use crate::runtime::Runtime;
@@ -99,6 +100,7 @@ pub struct Broker {
     fetchers: Fetchers,
     context: Arc<BrokerContext>,
     session: Session,
+    peers: peers::Watch,
     embedded: Option<Coordination>,
 }
 
@@ -150,6 +152,13 @@ impl Broker {
         let session = joining.begin(client).await?;
         let context = Arc::new(citizen.into_context(config, &identity, runtime, logs.clone()));
         let listeners = addresses(&bound);
+        let peers = Peers {
+            broker_id: identity.broker_id,
+            listener: context.config.inter_broker_listener_name.as_str().into(),
+            session: context.session.clone(),
+            network: context.runtime.network.clone(),
+        };
+        let peers = peers.watch(context.metadata.clone());
         // The orders of another controller come by the same way as clients.
         let gateway = Gateway::start(Arc::clone(&context), bound);
         if until_informed(&context).await {
@@ -164,6 +173,7 @@ impl Broker {
             fetchers,
             context,
             session,
+            peers,
             embedded,
         })
     }
@@ -178,12 +188,15 @@ impl Broker {
     }
 
     /// Stops: has others lead, sends group members away, answers what is in flight, closes the logs cleanly, leaves the cluster, stops coordination.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         departure::announce(&self.context).await;
         // A member that waits for others would hold its connection open.
         self.context.transactions.stop().await;
         self.context.groups.stop().await;
         self.context.share.stop().await;
+        // From here on connections are refused, by which others take this broker for gone.
+        self.session.retire();
+        drop(self.peers);
         self.gateway.stop(STOP_GRACE).await;
         self.fetchers.shutdown().await;
         self.context.logs.shutdown().await;

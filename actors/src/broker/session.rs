@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::StartError;
 use crate::config::BrokerConfig;
 use crate::controller::Candidate;
-use crate::controller::membership::{SessionMemory, join};
+use crate::controller::membership::{SessionMemory, deregistered, join};
 use crate::controller::topics::AdminError;
 use crate::coordination::{CoordinationClient, SharedSession};
 use crate::metadata::BrokerNode;
@@ -35,7 +35,8 @@ pub(super) struct Joining {
 
 /// The running membership.
 pub(super) struct Session {
-    stop: oneshot::Sender<()>,
+    /// Nothing once the broker leaves.
+    stop: Option<oneshot::Sender<()>>,
     shared: SharedSession,
     task: JoinHandle<CoordinationClient>,
 }
@@ -47,7 +48,11 @@ impl Joining {
         let (stop, stopped) = oneshot::channel();
         let shared = self.session.clone();
         let task = actix_rt::spawn(self.keep(client, stopped));
-        Ok(Session { stop, shared, task })
+        Ok(Session {
+            stop: Some(stop),
+            shared,
+            task,
+        })
     }
 
     async fn join(&self, client: &CoordinationClient) -> Result<(), StartError> {
@@ -82,19 +87,24 @@ impl Joining {
         mut stopped: oneshot::Receiver<()>,
     ) -> CoordinationClient {
         loop {
-            tokio::select! {
-                _ = &mut stopped => return client,
+            let removed = tokio::select! {
+                _ = &mut stopped => return self.step_down(client).await,
                 followed = self.follow(&client) => {
                     if let Err(error) = followed {
                         tracing::error!("changes in the coordination service can't be followed: {}", error.message);
                     }
+                    false
                 }
-            }
-            if client.has_ended() {
+                // That there is no session any more, the other branch tells.
+                Ok(()) = deregistered(&client, self.node.id) => true,
+            };
+            if removed || client.has_ended() {
                 self.leave().await;
-                tracing::warn!(
-                    "the session with the coordination service has expired; this broker leads nothing until it is registered anew"
-                );
+                let why = match removed {
+                    true => "the registration of this broker was removed",
+                    false => "the session with the coordination service has expired",
+                };
+                tracing::warn!("{why}; this broker leads nothing until it is registered anew");
                 tokio::select! {
                     _ = &mut stopped => return client,
                     renewed = self.rejoin() => client = renewed,
@@ -103,6 +113,14 @@ impl Joining {
                 actix_rt::time::sleep(RETRY).await;
             }
         }
+    }
+
+    /// Has another broker become the controller before this one is gone.
+    async fn step_down(&self, client: CoordinationClient) -> CoordinationClient {
+        if let Err(error) = self.candidate.make_room(&client).await {
+            tracing::warn!("the controller's office is not given up: {}", error.message);
+        }
+        client
     }
 
     async fn rejoin(&self) -> CoordinationClient {
@@ -127,9 +145,17 @@ impl Joining {
 }
 
 impl Session {
+    /// Begins to leave: gives the controller's office up, and joins no more.
+    pub(super) fn retire(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // One that has ended is not in office.
+            let _ = stop.send(());
+        }
+    }
+
     /// Leaves the cluster: closes the session, upon which the registration goes.
-    pub(super) async fn end(self) {
-        let _ = self.stop.send(());
+    pub(super) async fn end(mut self) {
+        self.retire();
         let Ok(client) = self.task.await else {
             return;
         };

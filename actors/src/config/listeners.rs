@@ -61,6 +61,16 @@ pub struct Listener {
     pub port: u16,
 }
 
+impl Listener {
+    /// Returns the host under which other brokers know it: without one, all brokers are on this machine.
+    pub fn registered_host(&self) -> &str {
+        match self.host.as_str() {
+            "" => "localhost",
+            host => host,
+        }
+    }
+}
+
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

@@ -109,8 +109,8 @@ impl Candidate {
         taken.map(|()| true)
     }
 
-    /// Who can't do the work gives the office up, where it is still this broker's.
-    async fn make_room(&self, client: &CoordinationClient) -> Result<(), AdminError> {
+    /// Gives the office up, where it is still this broker's: for who can't do the work, or stops.
+    pub async fn make_room(&self, client: &CoordinationClient) -> Result<(), AdminError> {
         if membership::office(client, self.broker_id).await? == Office::Own {
             client.delete(paths::CONTROLLER).await?;
         }

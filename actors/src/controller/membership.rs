@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use zookeeper_client::MultiWriteResult;
+use zookeeper_client::{MultiWriteResult, Stat};
 
 use crate::config::{Listener, SecurityProtocol};
 use crate::coordination::client::Write;
@@ -156,6 +156,23 @@ pub async fn office(
     })
 }
 
+/// Waits until this broker's registration is no more, or somebody else's, while the session goes on.
+pub async fn deregistered(
+    client: &CoordinationClient,
+    id: BrokerId,
+) -> Result<(), CoordinationError> {
+    let path = paths::broker(id);
+    loop {
+        // Armed before the look, so that nothing happens unseen between the two.
+        let changed = client.watch(&path).await?.changed();
+        let found = client.get(&path).await?;
+        if found.is_none_or(|(_, stat)| stat.ephemeral_owner != client.session_id()) {
+            return Ok(());
+        }
+        changed.await;
+    }
+}
+
 /// Takes the controller's office when it is vacant; `None` when somebody else was faster.
 pub async fn elect(
     client: &CoordinationClient,
@@ -221,12 +238,7 @@ pub async fn live_brokers(
     let reads = ids.map(|id: BrokerId| async move {
         let path = paths::broker(id);
         match client.get_json::<BrokerRegistration>(&path).await {
-            Ok(Some((registration, stat))) => Ok(Some(BrokerNode {
-                id,
-                endpoints: endpoints(&registration),
-                rack: registration.rack,
-                epoch: stat.czxid,
-            })),
+            Ok(Some((registration, stat))) => Ok(Some(node(id, registration, &stat))),
             Ok(None) => Ok(None),
             Err(CoordinationError::Malformed(error)) => {
                 tracing::error!("{error}; that broker does not count as alive");
@@ -237,6 +249,16 @@ pub async fn live_brokers(
     });
     let read = try_join_all(reads).await?.into_iter().flatten();
     Ok(read.map(|node| (node.id, node)).collect())
+}
+
+/// Describes a broker as it has registered.
+pub(super) fn node(id: BrokerId, registration: BrokerRegistration, stat: &Stat) -> BrokerNode {
+    BrokerNode {
+        id,
+        endpoints: endpoints(&registration),
+        rack: registration.rack,
+        epoch: stat.czxid,
+    }
 }
 
 /// Reads the addresses of a registration of any age.
@@ -289,16 +311,9 @@ async fn remove_own(
 
 /// Builds the content of `/brokers/ids/N`. Old clients know only its host and port, so these are always there.
 fn registration(node: &BrokerNode, clock: &dyn Clock) -> BrokerRegistration {
-    let host_of = |host: &str| {
-        if host.is_empty() {
-            "localhost".to_owned()
-        } else {
-            host.to_owned()
-        }
-    };
     let named = |endpoint: &crate::config::Listener| {
         let mut endpoint = endpoint.clone();
-        endpoint.host = host_of(&endpoint.host);
+        endpoint.host = endpoint.registered_host().to_owned();
         endpoint.to_string()
     };
     let oldest = node.plaintext_endpoint().or(node.endpoints.first());
@@ -312,7 +327,7 @@ fn registration(node: &BrokerNode, clock: &dyn Clock) -> BrokerRegistration {
         rack: node.rack.clone(),
         jmx_port: -1,
         features: std::collections::BTreeMap::new(),
-        host: oldest.map(|endpoint| host_of(&endpoint.host)),
+        host: oldest.map(|endpoint| endpoint.registered_host().to_owned()),
         timestamp: clock.now_ms().to_string(),
         port: oldest.map_or(-1, |endpoint| i32::from(endpoint.port)),
         version: 5,

@@ -4,6 +4,7 @@
 //! own, and carried out by their [replica managers](crate::replica_manager). What it decides is in the pure functions of
 //! [`assignment`], [`election`] and [`topics`].
 
+pub(crate) mod absence;
 mod admin;
 pub mod assignment;
 mod auto_creation;

@@ -45,10 +45,16 @@ pub(crate) fn reachable_brokers<'a>(
     cx: &'a RequestContext,
     image: &'a MetadataImage,
 ) -> impl Iterator<Item = (&'a BrokerNode, StrBytes, i32)> {
-    image.brokers.values().filter_map(|broker| {
+    // All brokers have to say the same: clients connect anew to one whose name changes.
+    let alone = image.brokers.len() < 2;
+    image.brokers.values().filter_map(move |broker| {
         let endpoint = broker.endpoint(&cx.listener)?;
         let port = i32::from(endpoint.port);
-        Some((&**broker, advertised_host(endpoint, cx.local_addr), port))
+        let host = match alone {
+            true => advertised_host(endpoint, cx.local_addr),
+            false => text(endpoint.registered_host()),
+        };
+        Some((&**broker, host, port))
     })
 }
 
