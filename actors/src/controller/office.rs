@@ -70,10 +70,17 @@ impl Office {
     pub(super) fn electorate(&self, restarted: &BTreeSet<BrokerId>) -> Electorate {
         Electorate {
             live: self.brokers.keys().copied().collect(),
+            registered: self.registered(),
             restarted: restarted.clone(),
             leaving: self.leaving.clone(),
             controller_epoch: self.epoch,
         }
+    }
+
+    /// Says by which transaction each live broker is registered.
+    fn registered(&self) -> BTreeMap<BrokerId, i64> {
+        let brokers = self.brokers.iter();
+        brokers.map(|(&id, live)| (id, live.node.epoch)).collect()
     }
 
     /// Lists all partitions.

@@ -28,6 +28,9 @@ pub(super) struct StoredState {
     pub state: PartitionState,
     /// The version of its znode.
     pub version: i32,
+    /// The transaction that wrote it; the greatest number for one that this controller wrote, which has seen all that came
+    /// before.
+    pub zxid: i64,
 }
 
 /// Brokers as elections see them.
@@ -35,6 +38,9 @@ pub(super) struct StoredState {
 pub(super) struct Electorate {
     /// Those that are alive.
     pub live: BTreeSet<BrokerId>,
+    /// By which transactions they are registered. Who registered after a state was written has restarted since, also when
+    /// there was no controller to see it.
+    pub registered: BTreeMap<BrokerId, i64>,
     /// Those of them that may have lost the end of their logs.
     pub restarted: BTreeSet<BrokerId>,
     /// Those of them that are about to stop.
@@ -137,8 +143,12 @@ impl StoredTopic {
         for state in join_all(states).await {
             match state {
                 Ok((partition, Some((state, stat)))) => {
-                    let version = stat.version;
-                    found.insert(partition, StoredState { state, version });
+                    let stored = StoredState {
+                        state,
+                        version: stat.version,
+                        zxid: stat.mzxid,
+                    };
+                    found.insert(partition, stored);
                 }
                 Ok((_, None)) => {}
                 // Edited by hand into nonsense: that partition is elected for anew, the others are not harmed.
@@ -150,6 +160,7 @@ impl StoredTopic {
                         StoredState {
                             state,
                             version: ANY_VERSION,
+                            zxid: i64::MAX,
                         },
                     );
                 }
@@ -224,6 +235,7 @@ impl StoredTopic {
     pub(super) fn elect(&mut self, electorate: &Electorate) -> Vec<Write> {
         let Electorate {
             live,
+            registered,
             restarted,
             leaving,
             controller_epoch,
@@ -249,10 +261,17 @@ impl StoredTopic {
                     writes.push(Write::Create(parent, Vec::new()));
                 }
                 writes.push(Write::Create(path, to_json(&state)));
-                let stored = StoredState { state, version: 0 };
+                let stored = StoredState {
+                    state,
+                    version: 0,
+                    zxid: i64::MAX,
+                };
                 self.states.insert(partition, stored);
                 continue;
             };
+            let since = registered.iter().filter(|(_, zxid)| **zxid > stored.zxid);
+            let since = since.map(|(id, _)| *id);
+            let avoided = avoided.iter().copied().chain(since).collect();
             let next = after_change(&stored.state, replicas, live, &avoided, *controller_epoch);
             // Whoever is about to stop leads on as it did where nobody else can.
             let stays = |next: &PartitionState| {
@@ -263,6 +282,7 @@ impl StoredTopic {
                 writes.push(Write::Set(path, to_json(&state), expected));
                 stored.state = state;
                 stored.version = stored.version.saturating_add(1);
+                stored.zxid = i64::MAX;
             }
         }
         writes
