@@ -1,0 +1,161 @@
+//! An idempotent producer with acks=all: it sends each batch until it is acknowledged, and only then the next one to that
+//! partition.
+
+use std::time::Duration;
+
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProducerId};
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use tokio::time::sleep;
+
+use crate::history::{History, Id, Partition};
+use crate::records::{self, batch_of};
+use crate::wire::{Client, topic_name};
+
+const NONE: i16 = 0;
+const DUPLICATE_SEQUENCE: i16 = 46;
+/// UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT, REPLICA_NOT_AVAILABLE,
+/// NETWORK_EXCEPTION, NOT_ENOUGH_REPLICAS, NOT_ENOUGH_REPLICAS_AFTER_APPEND, KAFKA_STORAGE_ERROR, FENCED_LEADER_EPOCH,
+/// UNKNOWN_LEADER_EPOCH: whether the batch is there or not, it can be sent again. OUT_OF_ORDER_SEQUENCE_NUMBER as well:
+/// it may come from a leader that has not heard of the next one, which has the batches before. Were they lost, it would be
+/// answered for ever.
+const RETRIABLE: [i16; 12] = [3, 5, 6, 7, 9, 13, 19, 20, 45, 56, 74, 75];
+
+/// One of a partition's batches.
+pub struct Batch {
+    pub partition: Partition,
+    pub ids: Vec<Id>,
+    /// The sequence number of its first record.
+    pub sequence: i32,
+}
+
+/// Who sends.
+pub struct Producer {
+    pub number: u32,
+    pub client: Client,
+    pub history: History,
+    pub partitions: Vec<Partition>,
+    /// The number of the next record to each partition, which is its sequence number too.
+    next: Vec<u32>,
+}
+
+impl Producer {
+    pub fn new(number: u32, client: Client, history: History, partitions: Vec<Partition>) -> Self {
+        Self {
+            number,
+            client,
+            history,
+            next: vec![0; partitions.len()],
+            partitions,
+        }
+    }
+
+    /// Sends until it is told to come to an end.
+    pub async fn run(mut self) -> turmoil::Result {
+        let id = self.producer_id().await;
+        while !self.history.is_ending() {
+            let batch = self.next_batch();
+            self.history.begin();
+            self.send(id, &batch).await;
+            self.history.finish();
+            let pause = self.client.random.random_range(0..150);
+            sleep(Duration::from_millis(pause)).await;
+        }
+        Ok(())
+    }
+
+    async fn producer_id(&mut self) -> (i64, i16) {
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_transaction_timeout_ms(60_000)
+            .with_producer_id(ProducerId(-1))
+            .with_producer_epoch(-1);
+        loop {
+            let broker = self.client.anyone();
+            match self.client.ask(broker, 4, &request).await {
+                Ok(given) if given.error_code == NONE => {
+                    return (given.producer_id.0, given.producer_epoch);
+                }
+                _ => sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    fn next_batch(&mut self) -> Batch {
+        let places: Vec<usize> = (0..self.partitions.len()).collect();
+        let place = *places.choose(&mut self.client.random).expect("a partition");
+        let first = self.next[place];
+        let count = self.client.random.random_range(1..=4);
+        self.next[place] = first + count;
+        let ids = (first..first + count).map(|number| Id {
+            producer: self.number,
+            number,
+        });
+        Batch {
+            partition: self.partitions[place].clone(),
+            ids: ids.collect(),
+            sequence: first.cast_signed(),
+        }
+    }
+
+    async fn send(&mut self, (id, epoch): (i64, i16), batch: &Batch) {
+        let values: Vec<Vec<u8>> = batch.ids.iter().map(|id| id.value()).collect();
+        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        let sent = records::Producer {
+            id,
+            epoch,
+            sequence: batch.sequence,
+        };
+        let data = PartitionProduceData::default()
+            .with_index(batch.partition.index)
+            .with_records(Some(batch_of(&values, sent)));
+        let topic = TopicProduceData::default()
+            .with_name(topic_name(&batch.partition.topic))
+            .with_partition_data(vec![data]);
+        let request = ProduceRequest::default()
+            .with_acks(-1)
+            .with_timeout_ms(2_000)
+            .with_topic_data(vec![topic]);
+        loop {
+            if let Some((code, offset)) = self.try_send(batch, &request).await {
+                match code {
+                    NONE => {
+                        return self.history.acknowledged(
+                            &batch.partition,
+                            &batch.ids,
+                            Some(offset),
+                        );
+                    }
+                    DUPLICATE_SEQUENCE => {
+                        return self
+                            .history
+                            .acknowledged(&batch.partition, &batch.ids, None);
+                    }
+                    code if RETRIABLE.contains(&code) => {
+                        tracing::debug!(target: "clients", code, "refused");
+                    }
+                    code => {
+                        let ids = &batch.ids;
+                        self.history.violated(format!(
+                            "{}: error {code} for {ids:?}, sequence {}",
+                            batch.partition, batch.sequence
+                        ));
+                        return;
+                    }
+                }
+            }
+            tracing::debug!(target: "clients", "{} again, from {}", batch.partition, batch.sequence);
+            let pause = self.client.random.random_range(20..200);
+            sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    /// Sends once; returns the error code and the offset of the answer, if there is one.
+    async fn try_send(&mut self, batch: &Batch, request: &ProduceRequest) -> Option<(i16, i64)> {
+        let (leader, _) = self.client.leader(&batch.partition).await?;
+        let answer = self.client.ask(leader, 9, request).await.ok()?;
+        let answer = answer.responses.first()?.partition_responses.first()?;
+        Some((answer.error_code, answer.base_offset))
+    }
+}
