@@ -34,7 +34,7 @@ impl Consumer {
     }
 
     /// Reads until producers have come to an end and everybody is done.
-    pub async fn run(mut self) -> turmoil::Result {
+    pub async fn run(mut self) {
         let mut offset = 0;
         while !(self.history.is_ending() && self.history.is_quiet()) {
             match self.read(offset).await {
@@ -42,7 +42,6 @@ impl Consumer {
                 _ => sleep(Duration::from_millis(50)).await,
             }
         }
-        Ok(())
     }
 
     /// Reads once, from the leader; returns the high watermark and what offset follows.

@@ -16,6 +16,8 @@ use crate::wire::host;
 enum Fault {
     /// The process dies (kill -9).
     Kill(String),
+    /// The machine loses its power, and of what was not flushed each file all but the first so many bytes.
+    PowerLoss(i32, u64),
     /// The broker is told to stop.
     Stop(i32),
     /// Nothing passes between two hosts.
@@ -28,9 +30,26 @@ enum Fault {
     Slow(String, String, u64),
     /// The disk takes so many milliseconds for everything.
     SlowDisk(i32, u64),
+    /// The disk has room for so many bytes, until somebody makes more and starts the broker again.
+    FullDisk(i32, u64),
+    /// The disk does not flush, until there is another one and the broker is started again.
+    BadDisk(i32),
     /// The clock is wrong by so many milliseconds.
     Skew(i32, i64),
 }
+
+/// What may go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Anything but power: what was written to a disk is there after a crash.
+    Processes,
+    /// Power as well, of one machine at a time. Everybody's flushes are waited for, and nobody loses sight of the
+    /// coordination service: an in-sync replica that has lost the end of its log must not be the last one.
+    Power,
+}
+
+/// How long a machine that lost its power must have been well before the next one does.
+const REST: Duration = Duration::from_secs(4);
 
 /// Usual time that a message takes at most.
 pub const LATENCY: Duration = Duration::from_millis(5);
@@ -38,7 +57,10 @@ pub const LATENCY: Duration = Duration::from_millis(5);
 /// Makes things go wrong.
 pub struct Faults {
     random: StdRng,
+    kind: Kind,
     brokers: Vec<Machine>,
+    /// When a process may die again.
+    rested: Duration,
     /// What is wrong, and until when.
     wrong: Vec<(Duration, Fault)>,
     next: Duration,
@@ -48,10 +70,18 @@ pub struct Faults {
 
 impl Faults {
     /// Begins at `begin`.
-    pub fn new(random: StdRng, brokers: Vec<Machine>, begin: Duration, trace: Trace) -> Self {
+    pub fn new(
+        random: StdRng,
+        kind: Kind,
+        brokers: Vec<Machine>,
+        begin: Duration,
+        trace: Trace,
+    ) -> Self {
         Self {
             random,
+            kind,
             brokers,
+            rested: begin,
             wrong: Vec::new(),
             next: begin,
             count: 0,
@@ -70,19 +100,35 @@ impl Faults {
             self.mend(sim, &fault);
         }
         if now >= self.next {
-            let pause = self.random.random_range(100..4_000);
+            let pause = self.random.random_range(50..1_500);
             self.next = now + Duration::from_millis(pause);
             let fault = self.draw();
+            if self.kind == Kind::Power && !self.is_survived(now, &fault) {
+                return;
+            }
             // One thing at a time goes wrong with each pair and each machine.
             if !self
                 .wrong
                 .iter()
                 .any(|(_, other)| fault.is_about_the_same(other))
             {
-                let lasts = self.random.random_range(50..6_000);
+                let lasts = Duration::from_millis(self.random.random_range(50..5_000));
+                if fault.about().0 == PROCESS {
+                    self.rested = now + lasts + REST;
+                }
                 self.begin(sim, &fault);
-                self.wrong.push((now + Duration::from_millis(lasts), fault));
+                self.wrong.push((now + lasts, fault));
             }
+        }
+    }
+
+    /// Tells whether nothing that was acknowledged can be lost by this beside what is wrong already.
+    fn is_survived(&self, now: Duration, fault: &Fault) -> bool {
+        let (what, one, other) = fault.about();
+        match what {
+            PROCESS => one != COORDINATION && now >= self.rested,
+            LINK => one != COORDINATION && other != COORDINATION,
+            _ => true,
         }
     }
 
@@ -100,7 +146,7 @@ impl Faults {
             .iter()
             .filter_map(|(_, fault)| match fault {
                 Fault::Kill(host) => Some(host.clone()),
-                Fault::Stop(id) => Some(host(*id)),
+                Fault::PowerLoss(id, _) | Fault::Stop(id) => Some(host(*id)),
                 _ => None,
             })
             .collect();
@@ -132,7 +178,13 @@ impl Faults {
             false => (other.clone(), one.clone()),
         };
         match random.random_range(0..100) {
-            0..25 => Fault::Kill(one),
+            0..25 if self.kind == Kind::Power => {
+                Fault::PowerLoss(id, random.random_range(0..2_000))
+            }
+            // A full disk or a bad one takes what a kill would.
+            0..3 => Fault::FullDisk(id, random.random_range(0..4_000)),
+            3..5 => Fault::BadDisk(id),
+            5..25 => Fault::Kill(one),
             25..30 => Fault::Kill(COORDINATION.to_owned()),
             30..38 => Fault::Stop(id),
             38..53 => Fault::Partition(one, other),
@@ -149,6 +201,10 @@ impl Faults {
         self.say(sim, "begins", fault);
         match fault {
             Fault::Kill(host) => sim.crash(host.as_str()),
+            Fault::PowerLoss(id, keep) => {
+                sim.crash(host(*id));
+                self.machine(*id).disk.crash(Crash::Machine { keep: *keep });
+            }
             Fault::Stop(id) => self.machine(*id).stop(),
             Fault::Partition(one, other) => sim.partition(one.as_str(), other.as_str()),
             Fault::OneWay(from, to) => sim.partition_oneway(from.as_str(), to.as_str()),
@@ -159,6 +215,8 @@ impl Faults {
                 Duration::from_millis(*most_ms),
             ),
             Fault::SlowDisk(id, delay_ms) => self.machine(*id).slow_down(*delay_ms),
+            Fault::FullDisk(id, room) => self.machine(*id).disk.limit_room(Some(*room)),
+            Fault::BadDisk(id) => self.machine(*id).disk.fail_sync(true),
             Fault::Skew(id, skew_ms) => self.machine(*id).skew(*skew_ms),
         }
         if let Fault::Kill(killed) = fault {
@@ -174,6 +232,7 @@ impl Faults {
         self.say(sim, "ends", fault);
         match fault {
             Fault::Kill(host) => sim.bounce(host.as_str()),
+            Fault::PowerLoss(id, _) => sim.bounce(host(*id)),
             // Whoever has stopped is started again like those that did not start.
             Fault::Stop(_) => {}
             Fault::Partition(one, other) => sim.repair(one.as_str(), other.as_str()),
@@ -183,6 +242,12 @@ impl Faults {
                 sim.set_link_max_message_latency(one.as_str(), other.as_str(), LATENCY);
             }
             Fault::SlowDisk(id, _) => self.machine(*id).slow_down(0),
+            Fault::FullDisk(id, _) | Fault::BadDisk(id) => {
+                self.machine(*id).disk.limit_room(None);
+                self.machine(*id).disk.fail_sync(false);
+                sim.crash(host(*id));
+                sim.bounce(host(*id));
+            }
             Fault::Skew(id, _) => self.machine(*id).skew(0),
         }
     }
@@ -199,6 +264,11 @@ impl Faults {
     }
 }
 
+const PROCESS: u8 = 0;
+const LINK: u8 = 1;
+const DISK: u8 = 2;
+const CLOCK: u8 = 3;
+
 impl Fault {
     /// Tells whether both are about the same machine, or about the same pair.
     fn is_about_the_same(&self, other: &Self) -> bool {
@@ -210,14 +280,16 @@ impl Fault {
     /// Says what kind of thing it is about: a process, a link, a disk, a clock, and which.
     fn about(&self) -> (u8, String, String) {
         match self {
-            Self::Kill(host) => (0, host.clone(), String::new()),
-            Self::Stop(id) => (0, host(*id), String::new()),
+            Self::Kill(host) => (PROCESS, host.clone(), String::new()),
+            Self::PowerLoss(id, _) | Self::Stop(id) | Self::FullDisk(id, _) | Self::BadDisk(id) => {
+                (PROCESS, host(*id), String::new())
+            }
             Self::Partition(one, other)
             | Self::OneWay(one, other)
             | Self::Hold(one, other)
-            | Self::Slow(one, other, _) => (1, one.clone(), other.clone()),
-            Self::SlowDisk(id, _) => (2, host(*id), String::new()),
-            Self::Skew(id, _) => (3, host(*id), String::new()),
+            | Self::Slow(one, other, _) => (LINK, one.clone(), other.clone()),
+            Self::SlowDisk(id, _) => (DISK, host(*id), String::new()),
+            Self::Skew(id, _) => (CLOCK, host(*id), String::new()),
         }
     }
 }

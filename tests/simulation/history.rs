@@ -63,6 +63,8 @@ struct Inner {
     ending: bool,
     /// Clients that have not done what they are to do.
     busy: u32,
+    /// What is not well yet.
+    complaint: String,
 }
 
 /// The history of a run; clones share it.
@@ -148,6 +150,16 @@ impl History {
         let inner = self.inner();
         let known = inner.partitions.values();
         known.map(|known| known.acknowledged.len()).sum()
+    }
+
+    /// Takes note of what is not well yet.
+    pub fn complain(&self, what: String) {
+        self.inner().complaint = what;
+    }
+
+    /// Returns what was not well the last time somebody looked.
+    pub fn complaint(&self) -> String {
+        self.inner().complaint.clone()
     }
 
     /// A client begins something that it has to bring to its end.

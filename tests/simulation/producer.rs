@@ -1,12 +1,12 @@
-//! An idempotent producer with acks=all: it sends each batch until it is acknowledged, and only then the next one to that
-//! partition.
+//! An idempotent producer with acks=all: it sends each batch until it is acknowledged, one after the other or a few ahead.
 
 use std::time::Duration;
 
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProducerId};
+use kafka_protocol::messages::{
+    InitProducerIdRequest, ProduceRequest, ProduceResponse, ProducerId,
+};
 use rand::Rng;
-use rand::seq::IndexedRandom;
 use tokio::time::sleep;
 
 use crate::history::{History, Id, Partition};
@@ -21,6 +21,9 @@ const DUPLICATE_SEQUENCE: i16 = 46;
 /// it may come from a leader that has not heard of the next one, which has the batches before. Were they lost, it would be
 /// answered for ever.
 const RETRIABLE: [i16; 12] = [3, 5, 6, 7, 9, 13, 19, 20, 45, 56, 74, 75];
+
+/// Batches that are sent without waiting in between at most, as brokers remember that many.
+const IN_FLIGHT: usize = 5;
 
 /// One of a partition's batches.
 pub struct Batch {
@@ -52,17 +55,24 @@ impl Producer {
     }
 
     /// Sends until it is told to come to an end.
-    pub async fn run(mut self) -> turmoil::Result {
+    pub async fn run(mut self) {
         let id = self.producer_id().await;
         while !self.history.is_ending() {
-            let batch = self.next_batch();
+            let batches = self.next_batches();
             self.history.begin();
-            self.send(id, &batch).await;
+            // The very first one goes alone: a broker that knows nothing of the producer would take any for the first.
+            let is_first = batches.iter().any(|batch| batch.sequence == 0);
+            let done = match is_first || batches.len() == 1 {
+                true => 0,
+                false => self.send_ahead(id, &batches).await,
+            };
+            for batch in batches.iter().skip(done) {
+                self.send(id, batch).await;
+            }
             self.history.finish();
             let pause = self.client.random.random_range(0..150);
             sleep(Duration::from_millis(pause)).await;
         }
-        Ok(())
     }
 
     async fn producer_id(&mut self) -> (i64, i16) {
@@ -82,9 +92,17 @@ impl Producer {
         }
     }
 
-    fn next_batch(&mut self) -> Batch {
-        let places: Vec<usize> = (0..self.partitions.len()).collect();
-        let place = *places.choose(&mut self.client.random).expect("a partition");
+    /// Draws what to send next: one batch, or several to one partition.
+    fn next_batches(&mut self) -> Vec<Batch> {
+        let place = self.client.random.random_range(0..self.partitions.len());
+        let count = match self.client.random.random_ratio(1, 3) {
+            true => self.client.random.random_range(2..=IN_FLIGHT),
+            false => 1,
+        };
+        (0..count).map(|_| self.next_batch(place)).collect()
+    }
+
+    fn next_batch(&mut self, place: usize) -> Batch {
         let first = self.next[place];
         let count = self.client.random.random_range(1..=4);
         self.next[place] = first + count;
@@ -99,63 +117,91 @@ impl Producer {
         }
     }
 
-    async fn send(&mut self, (id, epoch): (i64, i16), batch: &Batch) {
-        let values: Vec<Vec<u8>> = batch.ids.iter().map(|id| id.value()).collect();
-        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
-        let sent = records::Producer {
-            id,
-            epoch,
-            sequence: batch.sequence,
-        };
-        let data = PartitionProduceData::default()
-            .with_index(batch.partition.index)
-            .with_records(Some(batch_of(&values, sent)));
-        let topic = TopicProduceData::default()
-            .with_name(topic_name(&batch.partition.topic))
-            .with_partition_data(vec![data]);
-        let request = ProduceRequest::default()
-            .with_acks(-1)
-            .with_timeout_ms(2_000)
-            .with_topic_data(vec![topic]);
+    /// Sends a batch until it is acknowledged.
+    async fn send(&mut self, producer: (i64, i16), batch: &Batch) {
+        let request = request(producer, batch);
         loop {
-            if let Some((code, offset)) = self.try_send(batch, &request).await {
-                match code {
-                    NONE => {
-                        return self.history.acknowledged(
-                            &batch.partition,
-                            &batch.ids,
-                            Some(offset),
-                        );
-                    }
-                    DUPLICATE_SEQUENCE => {
-                        return self
-                            .history
-                            .acknowledged(&batch.partition, &batch.ids, None);
-                    }
-                    code if RETRIABLE.contains(&code) => {
-                        tracing::debug!(target: "clients", code, "refused");
-                    }
-                    code => {
-                        let ids = &batch.ids;
-                        self.history.violated(format!(
-                            "{}: error {code} for {ids:?}, sequence {}",
-                            batch.partition, batch.sequence
-                        ));
-                        return;
-                    }
+            match self.try_send(batch, &request).await {
+                Some((NONE, offset)) => return self.acknowledged(batch, Some(offset)),
+                Some((DUPLICATE_SEQUENCE, _)) => return self.acknowledged(batch, None),
+                Some((code, _)) if !RETRIABLE.contains(&code) => {
+                    let (partition, ids) = (&batch.partition, &batch.ids);
+                    let what = format!("{partition}: error {code} for {ids:?}");
+                    return self.history.violated(what);
                 }
+                Some((code, _)) => {
+                    tracing::debug!(target: "clients", code, "refused {}", batch.partition);
+                }
+                None => {}
             }
-            tracing::debug!(target: "clients", "{} again, from {}", batch.partition, batch.sequence);
             let pause = self.client.random.random_range(20..200);
             sleep(Duration::from_millis(pause)).await;
         }
+    }
+
+    fn acknowledged(&self, batch: &Batch, offset: Option<i64>) {
+        self.history
+            .acknowledged(&batch.partition, &batch.ids, offset);
+    }
+
+    /// Sends several batches to one partition without waiting in between; returns how many of the first ones are
+    /// acknowledged.
+    async fn send_ahead(&mut self, producer: (i64, i16), batches: &[Batch]) -> usize {
+        let Some(first) = batches.first() else {
+            return 0;
+        };
+        let Some((leader, _)) = self.client.leader(&first.partition).await else {
+            return 0;
+        };
+        let requests: Vec<_> = batches
+            .iter()
+            .map(|batch| request(producer, batch))
+            .collect();
+        let answers = self.client.ask_all(leader, 9, &requests).await;
+        let mut done = 0;
+        for (answer, batch) in answers.iter().zip(batches) {
+            match answered(answer) {
+                Some((NONE, offset)) => self.acknowledged(batch, Some(offset)),
+                Some((DUPLICATE_SEQUENCE, _)) => self.acknowledged(batch, None),
+                // What follows may be there or not; it is sent again, one after the other.
+                _ => break,
+            }
+            done += 1;
+        }
+        done
     }
 
     /// Sends once; returns the error code and the offset of the answer, if there is one.
     async fn try_send(&mut self, batch: &Batch, request: &ProduceRequest) -> Option<(i16, i64)> {
         let (leader, _) = self.client.leader(&batch.partition).await?;
         let answer = self.client.ask(leader, 9, request).await.ok()?;
-        let answer = answer.responses.first()?.partition_responses.first()?;
-        Some((answer.error_code, answer.base_offset))
+        answered(&answer)
     }
+}
+
+/// The request that sends a batch.
+fn request((id, epoch): (i64, i16), batch: &Batch) -> ProduceRequest {
+    let values: Vec<Vec<u8>> = batch.ids.iter().map(|id| id.value()).collect();
+    let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+    let sent = records::Producer {
+        id,
+        epoch,
+        sequence: batch.sequence,
+    };
+    let data = PartitionProduceData::default()
+        .with_index(batch.partition.index)
+        .with_records(Some(batch_of(&values, sent)));
+    let topic = TopicProduceData::default()
+        .with_name(topic_name(&batch.partition.topic))
+        .with_partition_data(vec![data]);
+    ProduceRequest::default()
+        .with_acks(-1)
+        .with_timeout_ms(2_000)
+        .with_topic_data(vec![topic])
+}
+
+/// The error code and the offset of an answer.
+fn answered(answer: &ProduceResponse) -> Option<(i16, i64)> {
+    let answer = answer.responses.first()?.partition_responses.first()?;
+    Some((answer.error_code, answer.base_offset))
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, join_all};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use troupe_actors::network::Network;
@@ -11,7 +13,7 @@ use crate::admin::Admin;
 use crate::cluster::{self, Machine};
 use crate::consumer::Consumer;
 use crate::elections::Store;
-use crate::faults::{Faults, LATENCY};
+use crate::faults::{Faults, Kind, LATENCY};
 use crate::history::{History, Id, Known, Partition};
 use crate::network::{Trace, network};
 use crate::producer::Producer;
@@ -19,9 +21,9 @@ use crate::replicas;
 use crate::wire::Client;
 
 /// Without faults, so that topics are there.
-const CALM: Duration = Duration::from_secs(6);
+const CALM: Duration = Duration::from_secs(2);
 /// With faults.
-const STORM: Duration = Duration::from_secs(30);
+const STORM: Duration = Duration::from_secs(16);
 /// How long everything may take to be well again.
 const RECOVERY: Duration = Duration::from_secs(90);
 
@@ -40,6 +42,7 @@ pub struct Verdict {
 struct Run {
     sim: turmoil::Sim<'static>,
     random: StdRng,
+    kind: Kind,
     machines: Vec<Machine>,
     partitions: Vec<Partition>,
     history: History,
@@ -87,9 +90,14 @@ impl Run {
             true => 5,
             false => 3,
         };
+        let kind = match random.random_ratio(1, 4) {
+            true => Kind::Power,
+            false => Kind::Processes,
+        };
         Self {
             sim,
             random,
+            kind,
             machines: (0..brokers).map(|_| Machine::default()).collect(),
             partitions: (0..2)
                 .map(|index| Partition {
@@ -107,7 +115,10 @@ impl Run {
         let store = Store::new(self.history.clone());
         cluster::coordination(&mut self.sim, &store, &self.network);
         let segment_bytes = self.random.random_range(2_000..200_000);
-        let settings = [("log.segment.bytes", i32::to_string(&segment_bytes))];
+        let mut settings = vec![("log.segment.bytes", i32::to_string(&segment_bytes))];
+        if self.kind == Kind::Power {
+            settings.push(("log.flush.interval.messages", "1".to_owned()));
+        }
         for (id, machine) in (1..).zip(&self.machines) {
             cluster::broker(&mut self.sim, id, machine, &self.network, &settings);
         }
@@ -119,28 +130,33 @@ impl Run {
         Client::new(self.network.clone(), brokers, random)
     }
 
+    /// Starts all clients on one host: each one more would take its time in every step.
     fn start_clients(&mut self) {
-        let admin = Admin {
-            client: self.client(),
-        };
-        self.sim.client("admin", admin.run(self.partitions.clone()));
+        let mut clients: Vec<LocalBoxFuture<'static, ()>> = Vec::new();
+        let admin = Admin::new(self.client(), self.history.clone());
+        clients.push(admin.run(self.partitions.clone()).boxed_local());
         for number in 0..2 {
             let history = self.history.clone();
             let producer = Producer::new(number, self.client(), history, self.partitions.clone());
-            self.sim
-                .client(format!("producer-{number}"), producer.run());
+            clients.push(producer.run().boxed_local());
         }
         for partition in self.partitions.clone() {
-            let name = format!("consumer-{partition}");
             let consumer = Consumer::new(self.client(), self.history.clone(), partition, false);
-            self.sim.client(name, consumer.run());
+            clients.push(consumer.run().boxed_local());
         }
+        self.sim.client("clients", async move {
+            let clients = clients.into_iter().map(tokio::task::spawn_local);
+            for ended in join_all(clients).await {
+                ended?;
+            }
+            Ok(())
+        });
     }
 
     fn faults(&mut self) -> Faults {
         let random = StdRng::seed_from_u64(self.random.random());
         let (machines, trace) = (self.machines.clone(), self.trace.clone());
-        Faults::new(random, machines, CALM, trace)
+        Faults::new(random, self.kind, machines, CALM, trace)
     }
 
     /// Lets time pass until everybody is done.
@@ -164,9 +180,9 @@ impl Run {
                 faults.revive(&mut self.sim);
             }
             if now > storm_ends + RECOVERY {
-                let replicas = self.replicas_that_differ();
+                let (complaint, replicas) = (self.history.complaint(), self.replicas_that_differ());
                 return Err(format!(
-                    "it does not become well again: clients are done: {is_done}; {replicas:?}"
+                    "it does not become well again: clients are done: {is_done}; {complaint}; {replicas:?}"
                 ));
             }
             if !self.history.violations().is_empty() {

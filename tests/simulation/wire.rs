@@ -40,6 +40,11 @@ struct Wire {
 
 impl Wire {
     async fn exchange<R: Request>(&mut self, version: i16, request: &R) -> io::Result<R::Response> {
+        self.send(version, request).await?;
+        self.receive::<R>(version, self.correlation_id).await
+    }
+
+    async fn send<R: Request>(&mut self, version: i16, request: &R) -> io::Result<()> {
         self.correlation_id += 1;
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
@@ -52,7 +57,14 @@ impl Wire {
         request.encode(&mut frame, version).expect("encodable");
         let size = u32::try_from(frame.len() - 4).expect("small");
         frame[..4].copy_from_slice(&size.to_be_bytes());
-        self.stream.write_all(&frame).await?;
+        self.stream.write_all(&frame).await
+    }
+
+    async fn receive<R: Request>(
+        &mut self,
+        version: i16,
+        correlation_id: i32,
+    ) -> io::Result<R::Response> {
         let size = usize::try_from(self.stream.read_u32().await?).expect("a size");
         let mut answer = vec![0; size];
         self.stream.read_exact(&mut answer).await?;
@@ -62,10 +74,7 @@ impl Wire {
             false => R::Response::header_version(version),
         };
         let header = ResponseHeader::decode(&mut answer, header).expect("a header");
-        assert_eq!(
-            header.correlation_id, self.correlation_id,
-            "answers in order"
-        );
+        assert_eq!(header.correlation_id, correlation_id, "answers in order");
         Ok(R::Response::decode(&mut answer, version).expect("an answer of this version"))
     }
 }
@@ -104,19 +113,50 @@ impl Client {
         answer
     }
 
+    /// Asks a broker several things without waiting in between; returns the answers to the first ones, as far as they
+    /// come.
+    pub async fn ask_all<R: Request>(
+        &mut self,
+        broker: i32,
+        version: i16,
+        requests: &[R],
+    ) -> Vec<R::Response> {
+        let mut answers = Vec::new();
+        let asking = async {
+            let mut wire = self.connect(broker).await?;
+            for request in requests {
+                wire.send(version, request).await?;
+            }
+            let last = wire.correlation_id;
+            let first = last + 1 - i32::try_from(requests.len()).expect("few");
+            for id in first..=last {
+                answers.push(wire.receive::<R>(version, id).await?);
+            }
+            self.connections.insert(broker, wire);
+            io::Result::Ok(())
+        };
+        // Those that have come count, whatever became of the others.
+        let _ = timeout(PATIENCE, asking).await;
+        answers
+    }
+
+    async fn connect(&mut self, broker: i32) -> io::Result<Wire> {
+        if let Some(wire) = self.connections.remove(&broker) {
+            return Ok(wire);
+        }
+        Ok(Wire {
+            stream: self.network.connect((&host(broker), KAFKA_PORT)).await?,
+            correlation_id: 0,
+        })
+    }
+
     async fn try_ask<R: Request>(
         &mut self,
         broker: i32,
         version: i16,
         request: &R,
     ) -> io::Result<R::Response> {
-        let mut wire = match self.connections.remove(&broker) {
-            Some(wire) => wire,
-            None => Wire {
-                stream: self.network.connect((&host(broker), KAFKA_PORT)).await?,
-                correlation_id: 0,
-            },
-        };
+        let mut wire = self.connect(broker).await?;
         let answer = wire.exchange(version, request).await?;
         self.connections.insert(broker, wire);
         Ok(answer)
@@ -124,8 +164,12 @@ impl Client {
 
     /// Returns some broker.
     pub fn anyone(&mut self) -> i32 {
-        let brokers: Vec<i32> = (1..=self.brokers).collect();
-        *brokers.choose(&mut self.random).expect("a broker")
+        *self.brokers().choose(&mut self.random).expect("a broker")
+    }
+
+    /// Lists all brokers.
+    pub fn brokers(&self) -> Vec<i32> {
+        (1..=self.brokers).collect()
     }
 
     /// Returns who leads a partition and in which epoch, as some broker has it.
