@@ -124,6 +124,11 @@ impl Connection {
         (version >= min && version >= *known.start()).then_some(version)
     }
 
+    /// Returns the versions of each API that the broker has, by key.
+    pub(crate) fn advertised(&self) -> &BTreeMap<i16, (i16, i16)> {
+        &self.versions
+    }
+
     /// Sends a request at the highest version that both sides know, and waits for the answer.
     pub(crate) async fn call<R: Request>(
         &mut self,

@@ -1,17 +1,27 @@
 //! The command line: one file per tool.
 
+mod broker_api_versions;
 mod client;
+mod cluster;
 mod command_config;
+mod configs;
 #[cfg(feature = "clients")]
 mod console_consumer;
 #[cfg(feature = "clients")]
 mod console_producer;
 mod coordinator;
+mod delete_records;
+mod exceptions;
+mod get_offsets;
 mod groups;
+mod include_list;
 #[cfg(feature = "clients")]
 mod librdkafka;
+mod log_dirs;
+mod log_offsets;
 mod logging;
 pub(crate) mod output;
+mod tool;
 mod topics;
 mod transactions;
 mod zookeeper;
@@ -61,6 +71,18 @@ enum Command {
     ConsumerGroups(groups::GroupsCommand),
     /// List, describe and abort transactions, and find hanging ones (kafka-transactions).
     Transactions(transactions::TransactionsCommand),
+    /// Tell of a cluster (kafka-cluster), or start one of several brokers.
+    Cluster(cluster::ClusterCommand),
+    /// Describe and alter the configuration of topics and brokers (kafka-configs).
+    Configs(configs::ConfigsCommand),
+    /// Tell where logs end, begin, or are at a time (kafka-get-offsets).
+    GetOffsets(get_offsets::GetOffsetsCommand),
+    /// Delete the records of partitions before given offsets (kafka-delete-records).
+    DeleteRecords(delete_records::DeleteRecordsCommand),
+    /// Describe the log directories of brokers (kafka-log-dirs).
+    LogDirs(log_dirs::LogDirsCommand),
+    /// Tell which APIs the brokers have (kafka-broker-api-versions).
+    BrokerApiVersions(broker_api_versions::BrokerApiVersionsCommand),
     /// Look at the tree of a ZooKeeper, and change it (zookeeper-shell).
     ZookeeperShell(zookeeper_shell::ShellCommand),
     /// Copy the tree of a ZooKeeper to another one.
@@ -164,12 +186,19 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         None => run_server(cli.server, None),
         Some(Command::Server(command)) => run_server(command.flags, command.file),
         Some(Command::Zookeeper(command)) => {
+            cluster::stop_with_parent();
             logging::start_for_server(command.log_format);
             coordination::run(&command.options())
         }
         Some(Command::Topics(command)) => run_tool(|| topics::run(&command)),
         Some(Command::ConsumerGroups(command)) => run_tool(|| groups::run(&command)),
         Some(Command::Transactions(command)) => run_tool(|| transactions::run(&command)),
+        Some(Command::Cluster(command)) => run_tool(|| cluster::run(command)),
+        Some(Command::Configs(command)) => run_tool(|| configs::run(command)),
+        Some(Command::GetOffsets(command)) => run_tool(|| get_offsets::run(command)),
+        Some(Command::DeleteRecords(command)) => run_tool(|| delete_records::run(command)),
+        Some(Command::LogDirs(command)) => run_tool(|| log_dirs::run(command)),
+        Some(Command::BrokerApiVersions(command)) => run_tool(|| broker_api_versions::run(command)),
         Some(Command::ZookeeperShell(command)) => run_tool(|| zookeeper_shell::run(&command)),
         Some(Command::ZookeeperMigrate(command)) => run_tool(|| zookeeper_migrate::run(&command)),
         #[cfg(feature = "clients")]
@@ -180,6 +209,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run_server(flags: ServerFlags, file: Option<PathBuf>) -> ExitCode {
+    cluster::stop_with_parent();
     logging::start_for_server(flags.log_format);
     server::run(&flags.options(file))
 }

@@ -12,9 +12,10 @@ use troupe_protocol::kafka::messages::{
 
 use super::super::client::{AdminClient, ClientError, Connection, topic_name};
 use super::super::coordinator::{self, Kind, group_id};
+use super::super::exceptions;
 use super::super::output;
 use super::partitions::{self, Partition, Selection, TopicArgument};
-use super::{MISSING, exceptions, say_error, table};
+use super::{MISSING, say_error, table};
 
 /// Deletes groups; one that cannot be deleted is no failure of the command, as with Kafka.
 pub(super) async fn groups(

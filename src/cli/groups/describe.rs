@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use troupe_protocol::kafka::messages::find_coordinator_response::Coordinator;
 
 use super::super::client::{AdminClient, ClientError};
+use super::super::log_offsets::{self, LATEST};
 use super::super::output;
 use super::flags::GroupsCommand;
 use super::group::{self, DEAD, EMPTY, Group, Member};
-use super::offsets::{self, LATEST};
+use super::offsets;
 use super::partitions::Partition;
 use super::table::{self, Column};
 use super::{GroupError, MISSING, assignment, say_error};
@@ -65,7 +66,7 @@ async fn print_offsets(client: &mut AdminClient, group: &Group) -> Result<(), Cl
     if partitions.is_empty() {
         return Ok(());
     }
-    let ends = offsets::of_logs(client, &partitions, LATEST).await?;
+    let ends = log_offsets::of_logs(client, &partitions, LATEST).await?;
     let ends = ends
         .into_iter()
         .filter_map(|(at, end)| Some((at, end.ok()?)));

@@ -8,7 +8,6 @@
 mod assignment;
 mod delete;
 mod describe;
-mod exceptions;
 mod flags;
 mod group;
 mod list;
@@ -24,8 +23,8 @@ use std::time::Duration;
 
 use super::client::{AdminClient, ClientError};
 use super::command_config::{self, CommandConfigError};
-use super::output;
 use super::zookeeper::{self, DiscoveryError};
+use super::{exceptions, output};
 pub(crate) use flags::GroupsCommand;
 use flags::{Action, UsageError};
 use partitions::TopicArgument;

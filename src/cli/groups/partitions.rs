@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::client::{AdminClient, ClientError};
 use super::flags::UsageError;
 
-/// A topic and a partition of it.
-pub(super) type Partition = (String, i32);
+pub(super) use super::super::log_offsets::Partition;
 
 /// Shows a partition as Kafka does: `topic-0`.
 pub(super) fn show((topic, partition): &Partition) -> String {

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::super::client::{AdminClient, ClientError};
+use super::super::exceptions;
+use super::super::log_offsets::{self, EARLIEST, LATEST, LogOffset, NO_OFFSET};
 use super::super::output;
 use super::flags::{GroupsCommand, TargetFlags, UsageError};
 use super::group::{self, DEAD, EMPTY};
-use super::offsets::{self, EARLIEST, LATEST, LogOffset, NO_OFFSET};
+use super::offsets;
 use super::partitions::{self, Partition, Selection, TopicArgument};
 use super::plan::{self, Plan};
-use super::{GroupError, exceptions, say_error, table, times};
+use super::{GroupError, say_error, table, times};
 
 /// Says on standard error that nothing will change.
 pub(super) fn warn_of_dry_run() {
@@ -183,8 +185,8 @@ async fn prepare(
             in_range(client, wanted.collect()).await
         }
         Target::ShiftBy(shift) => in_range(client, shifted(&partitions, &committed, *shift)?).await,
-        Target::Earliest => known(offsets::of_logs(client, &partitions, EARLIEST).await?),
-        Target::Latest => known(offsets::of_logs(client, &partitions, LATEST).await?),
+        Target::Earliest => known(log_offsets::of_logs(client, &partitions, EARLIEST).await?),
+        Target::Latest => known(log_offsets::of_logs(client, &partitions, LATEST).await?),
         Target::Time(timestamp) => at_time(client, &partitions, *timestamp).await,
         Target::Current | Target::Plan(_) => current(client, partitions, &committed).await,
     }
@@ -229,7 +231,7 @@ async fn current(
         .map(|(partition, offset)| (partition.clone(), *offset))
         .collect();
     partitions.retain(|partition| !kept.contains_key(partition));
-    let mut offsets = known(offsets::of_logs(client, &partitions, LATEST).await?)?;
+    let mut offsets = known(log_offsets::of_logs(client, &partitions, LATEST).await?)?;
     offsets.extend(kept);
     Ok(offsets)
 }
@@ -240,7 +242,7 @@ async fn at_time(
     partitions: &BTreeSet<Partition>,
     timestamp: i64,
 ) -> Result<BTreeMap<Partition, i64>, GroupError> {
-    let mut offsets = known(offsets::of_logs(client, partitions, timestamp).await?)?;
+    let mut offsets = known(log_offsets::of_logs(client, partitions, timestamp).await?)?;
     let missing = offsets.iter().filter(|(_, offset)| **offset == NO_OFFSET);
     let missing: BTreeSet<Partition> = missing.map(|(partition, _)| partition.clone()).collect();
     for (topic, partition) in &missing {
@@ -248,7 +250,9 @@ async fn at_time(
             "\nWarn: Partition {partition} from topic {topic} is empty. Falling back to latest known offset."
         ));
     }
-    offsets.extend(known(offsets::of_logs(client, &missing, LATEST).await?)?);
+    offsets.extend(known(
+        log_offsets::of_logs(client, &missing, LATEST).await?,
+    )?);
     Ok(offsets)
 }
 
@@ -274,8 +278,8 @@ async fn in_range(
     wanted: BTreeMap<Partition, i64>,
 ) -> Result<BTreeMap<Partition, i64>, GroupError> {
     let partitions = wanted.keys().cloned().collect();
-    let earliest = known(offsets::of_logs(client, &partitions, EARLIEST).await?)?;
-    let latest = known(offsets::of_logs(client, &partitions, LATEST).await?)?;
+    let earliest = known(log_offsets::of_logs(client, &partitions, EARLIEST).await?)?;
+    let latest = known(log_offsets::of_logs(client, &partitions, LATEST).await?)?;
     let mut offsets = BTreeMap::new();
     for (partition, wanted) in wanted {
         let bound = |offsets: &BTreeMap<Partition, i64>| offsets.get(&partition).copied();

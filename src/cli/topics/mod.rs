@@ -10,15 +10,14 @@ mod flags;
 
 use std::process::ExitCode;
 
-use regex::Regex;
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::messages::delete_topics_request::DeleteTopicState;
 use troupe_protocol::kafka::messages::{DeleteTopicsRequest, MetadataResponse};
 
 use super::client::{AdminClient, ClientError, topic_name};
 use super::command_config::{self, CommandConfigError};
-use super::output;
 use super::zookeeper::{self, DiscoveryError};
+use super::{include_list, output};
 pub(crate) use flags::TopicsCommand;
 use flags::{Action, UsageError};
 
@@ -141,19 +140,11 @@ async fn matching(
     let Some(topic) = &command.topic else {
         return Ok(names);
     };
-    let pattern = topic_pattern(topic)?;
+    let pattern = include_list::pattern(topic).map_err(TopicError::Argument)?;
     Ok(names
         .into_iter()
         .filter(|name| pattern.is_match(name))
         .collect())
-}
-
-/// Makes Kafka's include list a pattern: commas separate alternatives, quotes around the whole do not count.
-fn topic_pattern(text: &str) -> Result<Regex, TopicError> {
-    let alternatives = text.trim().replace(',', "|").replace(' ', "");
-    let alternatives = alternatives.trim_matches(['"', '\'']);
-    let invalid = |_| TopicError::Argument(format!("{alternatives} is an invalid regex."));
-    Regex::new(&format!("^(?:{alternatives})$")).map_err(invalid)
 }
 
 /// Returns the topics that match; without any, and without `--if-exists`, an error.
@@ -206,23 +197,4 @@ async fn delete(client: &mut AdminClient, command: &TopicsCommand) -> Result<(),
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_topic_is_a_pattern_for_the_whole_name() {
-        let matches = |pattern: &str, name: &str| topic_pattern(pattern).unwrap().is_match(name);
-        assert!(matches("plain", "plain"));
-        assert!(!matches("plain", "plainer"));
-        assert!(matches("pl.*", "plainer"));
-        assert!(matches("'a, b'", "b"));
-        assert!(!matches("a|b", "ab"));
-        assert_eq!(
-            topic_pattern("a(").unwrap_err().to_string(),
-            "a( is an invalid regex."
-        );
-    }
 }
