@@ -5,12 +5,14 @@
 mod support;
 
 use rdkafka::producer::BaseRecord;
-use support::clients::{Producer, assign_from_beginning, consumer, read, text_of};
+use support::clients::{Producer, assign_from_beginning, consumer, produce_values, read, text_of};
 use support::cluster::{create_replicated, leaders, member, wait_for_isr, wait_for_leaders};
 use support::java::{Kafka, Release};
+use support::process::Output;
 use support::server::{Kind, Server};
 
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+const ELECTION: &str = "org.apache.kafka.tools.LeaderElectionCommand";
 
 /// The broker that coordinates itself; the others join it.
 fn first() -> Server {
@@ -29,9 +31,26 @@ fn joined(first: &Server, id: i32) -> Server {
 }
 
 fn run(kafka: &Kafka, server: &Server, arguments: &[&str]) -> String {
+    tool(kafka, TOPICS, server, arguments).succeeded().stdout()
+}
+
+fn tool(kafka: &Kafka, class: &str, server: &Server, arguments: &[&str]) -> Output {
     let bootstrap = server.bootstrap();
     let all = [&["--bootstrap-server", &bootstrap], arguments].concat();
-    kafka.run(TOPICS, &all).succeeded().stdout()
+    kafka.run(class, &all)
+}
+
+/// Has Kafka's tool elect for the first partition of a topic.
+fn elect(kafka: &Kafka, server: &Server, kind: &str, topic: &str) -> Output {
+    let arguments = [
+        "--election-type",
+        kind,
+        "--topic",
+        topic,
+        "--partition",
+        "0",
+    ];
+    tool(kafka, ELECTION, server, &arguments)
 }
 
 #[test]
@@ -128,4 +147,74 @@ fn three_brokers_spread_a_topic_and_one_leaves() {
     two.restart();
     let described = run(&kafka, &two, &["--describe", "--topic", "t"]);
     assert!(!described.contains("Leader: none"), "{described}");
+}
+
+#[test]
+fn the_preferred_leader_leads_again_when_a_tool_asks_for_it() {
+    let Some(kafka) = Kafka::find(Release::V3_9) else {
+        return;
+    };
+    let one = first();
+    let mut two = joined(&one, 2);
+    create_replicated(&one, "t", &[2, 1]);
+    two.kill();
+    wait_for_leaders(&one, "t", &[1]);
+    let refused = elect(&kafka, &one, "preferred", "t").text();
+    assert!(
+        refused.contains("PreferredLeaderNotAvailableException"),
+        "{refused}"
+    );
+    two.restart();
+    wait_for_isr(&one, "t", &[1, 2]);
+    assert_eq!(leaders(&one, "t"), [1]);
+    let elected = elect(&kafka, &two, "preferred", "t").succeeded().stdout();
+    assert_eq!(
+        elected,
+        "Successfully completed leader election (PREFERRED) for partitions t-0\n"
+    );
+    // No waiting: it is answered when all know.
+    assert_eq!(leaders(&one, "t"), [2]);
+    assert_eq!(leaders(&two, "t"), [2]);
+    let again = elect(&kafka, &two, "preferred", "t").succeeded().stdout();
+    assert_eq!(again, "Valid replica already elected for partitions t-0\n");
+    let unknown = elect(&kafka, &two, "preferred", "none").text();
+    assert!(
+        unknown.contains("UnknownTopicOrPartitionException"),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn one_that_is_not_in_sync_leads_when_that_is_asked_for() {
+    let Some(kafka) = Kafka::find(Release::V3_9) else {
+        return;
+    };
+    let one = first();
+    let mut two = joined(&one, 2);
+    let mut three = joined(&one, 3);
+    create_replicated(&one, "t", &[2, 3]);
+    let open = ["--create", "--topic", "open", "--replica-assignment", "2:3"];
+    let config = ["--config", "unclean.leader.election.enable=true"];
+    run(&kafka, &one, &[&open[..], &config].concat());
+    produce_values(&one, "t", 1, 100);
+    three.kill();
+    wait_for_isr(&one, "t", &[2]);
+    wait_for_isr(&one, "open", &[2]);
+    produce_values(&one, "t", 1, 50);
+    two.kill();
+    three.restart();
+    wait_for_leaders(&one, "open", &[3]);
+    assert_eq!(leaders(&one, "t"), [-1]);
+    let elected = elect(&kafka, &one, "unclean", "t").succeeded().stdout();
+    assert_eq!(
+        elected,
+        "Successfully completed leader election (UNCLEAN) for partitions t-0\n"
+    );
+    assert_eq!(leaders(&one, "t"), [3]);
+    let reader = consumer(&three, &[]);
+    assign_from_beginning(&reader, &[("t", 0)]);
+    assert_eq!(read(&reader, 100).len(), 100);
+    one.wait_until_said("t-0: broker 3 leads though it was not in sync");
+    two.restart();
+    wait_for_isr(&one, "t", &[2, 3]);
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::cluster::Cluster;
 use super::office::{Answers, Partitions};
-use super::stored::{StoredTopic, write_all};
+use super::stored::{StoredTopic, settled, write_all};
 use super::topics::{AdminError, NewTopic, TopicPlan, plan_partitions, plan_topic};
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
 use crate::metadata::BrokerId;
@@ -150,7 +150,9 @@ async fn write_topic(
     let config_path = paths::config("topics", &plan.name);
     let config_exists = client.get(&config_path).await?.is_some();
     let mut writes = topic.writes(&plan.overrides, config_exists);
-    writes.extend(topic.elect(&office.electorate(&BTreeSet::new())));
+    let before = topic.clone();
+    topic.settle(&office.electorate(&BTreeSet::new()));
+    writes.extend(topic.writes_since(&before));
     match write_all(&client, office.epoch_version, &writes).await {
         Err(CoordinationError::Transaction {
             source: zookeeper_client::Error::NodeExists,
@@ -211,10 +213,11 @@ pub(super) async fn create_partitions(
             message.to_owned(),
         ));
     }
-    topic.assignment.extend(added);
+    let before = topic.clone();
+    topic.assignment.extend(settled(added));
     let office = locked.office()?;
-    let mut writes = vec![topic.rewrite()];
-    writes.extend(topic.elect(&office.electorate(&BTreeSet::new())));
+    topic.settle(&office.electorate(&BTreeSet::new()));
+    let writes = topic.writes_since(&before);
     write_all(&client, office.epoch_version, &writes).await?;
     let leaders = topic.leaders();
     office.topics.insert(name.to_owned(), topic);

@@ -9,14 +9,15 @@ use futures_util::stream;
 use tokio::sync::watch;
 use troupe_protocol::kafka::errors::ErrorCode;
 
+use super::changes::Changes;
 use super::channel::Channels;
 use super::membership::{self, Election};
 use super::office::{Answers, Change, LiveBroker, Office, Partitions};
-use super::stored::{StoredTopic, write_all};
+use super::stored::{Electorate, StoredTopic, write_all};
 use super::topics::AdminError;
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, TopicConfig};
 use crate::coordination::client::Write;
-use crate::coordination::schema::{IsrChange, PartitionName, TopicAssignment};
+use crate::coordination::schema::{ConfigOverrides, IsrChange, PartitionName, TopicAssignment};
 use crate::coordination::{CoordinationClient, CoordinationError, SharedSession, paths};
 use crate::metadata::{BrokerId, MetadataImage};
 use crate::partition::TopicPartition;
@@ -117,13 +118,14 @@ impl Cluster {
         names.retain(|name| !(self.may_delete() && marked.contains(name)));
         let topics = self.read_topics(&names).await?;
         let left_out = topics.len() < there;
-        self.elect(topics, &restarted).await?;
+        let changes = self.settle(topics, &restarted).await?;
         let office = self.office()?;
         office.left_out = left_out;
         office.unsettled = Change::default();
         let all = office.all();
         let led = office.lead_and_follow(&all, false, None);
         let informed = office.inform_of_all(None);
+        office.drop_replicas(&changes);
         led.and(informed).of(own).wait(own, Duration::ZERO).await;
         Ok(())
     }
@@ -171,18 +173,17 @@ impl Cluster {
             return Ok(());
         }
         tracing::info!("brokers came: {came:?}, came back: {restarted:?}, went: {went:?}");
-        let before = self.office()?.topics.clone();
-        let topics = before.values().cloned().collect();
+        let topics = self.office()?.topics.values().cloned().collect();
         let back: BTreeSet<BrokerId> = came.union(&restarted).copied().collect();
-        self.elect(topics, &restarted).await?;
+        let changes = self.settle(topics, &restarted).await?;
         let office = self.office()?;
-        let changed = changed(&before, &office.topics);
-        office.lead_and_follow(&changed, false, None);
+        office.lead_and_follow(&changes.partitions, false, None);
         let all = office.all();
         office.lead_and_follow(&all, false, Some(&back));
         // Who is back learns all at once: a part of it would look like the whole.
-        office.inform_others(&changed, &back);
+        office.inform_others(&changes.partitions, &back);
         office.inform_of_all(Some(&back));
+        office.drop_replicas(&changes);
         office.unsettled = Change::default();
         Ok(())
     }
@@ -211,26 +212,69 @@ impl Cluster {
         Ok(topics)
     }
 
-    /// Elects leaders for topics wherever it takes one, writes that, and has the result in mind.
-    async fn elect(
+    /// Elects leaders for topics wherever it takes one, and ends reassignments that have come to their end.
+    pub(super) async fn settle(
+        &mut self,
+        topics: Vec<StoredTopic>,
+        restarted: &BTreeSet<BrokerId>,
+    ) -> Result<Changes, CoordinationError> {
+        let mut electorate = self.office()?.electorate(restarted);
+        electorate.unclean = self.accepting_loss(&topics, &electorate).await?;
+        self.change(topics, |topic| topic.settle(&electorate)).await
+    }
+
+    /// Lists the topics without anybody in sync where somebody else may lead.
+    async fn accepting_loss(
+        &self,
+        topics: &[StoredTopic],
+        electorate: &Electorate,
+    ) -> Result<BTreeSet<String>, CoordinationError> {
+        let client = self.client()?;
+        let config = self.broker_config();
+        let mut accepting = BTreeSet::new();
+        for topic in topics.iter().filter(|topic| topic.is_stuck(electorate)) {
+            // What this broker knows of configurations may be older than its office.
+            let path = paths::config("topics", &topic.name);
+            let stored = match client.get_json::<ConfigOverrides>(&path).await {
+                Err(CoordinationError::Malformed(error)) => {
+                    tracing::error!("{error}; no records are given up");
+                    continue;
+                }
+                other => other?,
+            };
+            let overrides = stored.map(|(stored, _)| stored.config).unwrap_or_default();
+            let parsed = TopicConfig::parse(&overrides, &config);
+            if parsed.is_ok_and(|config| config.unclean_leader_election_enable) {
+                accepting.insert(topic.name.clone());
+            }
+        }
+        Ok(accepting)
+    }
+
+    /// Changes topics, writes that, and has the result in mind. `decide` is asked again when a leader has changed its
+    /// in-sync set meanwhile.
+    pub(super) async fn change(
         &mut self,
         mut topics: Vec<StoredTopic>,
-        restarted: &BTreeSet<BrokerId>,
-    ) -> Result<(), CoordinationError> {
+        mut decide: impl FnMut(&mut StoredTopic),
+    ) -> Result<Changes, CoordinationError> {
         let client = self.client()?;
         let office = self.office()?;
-        let electorate = office.electorate(restarted);
         for _ in 0..ELECTION_ATTEMPTS {
             let mut next = topics.clone();
-            let writes: Vec<Write> = next
-                .iter_mut()
-                .flat_map(|topic| topic.elect(&electorate))
-                .collect();
+            let mut writes: Vec<Write> = Vec::new();
+            for (topic, before) in next.iter_mut().zip(&topics) {
+                decide(topic);
+                writes.extend(topic.writes_since(before));
+            }
             match write_all(&client, office.epoch_version, &writes).await {
                 Ok(()) => {
-                    let named = next.into_iter().map(|topic| (topic.name.clone(), topic));
-                    office.topics.extend(named);
-                    return Ok(());
+                    let mut changes = Changes::default();
+                    for (topic, read) in next.into_iter().zip(&topics) {
+                        changes.note(office.topics.get(&topic.name).unwrap_or(read), &topic);
+                        office.topics.insert(topic.name.clone(), topic);
+                    }
+                    return Ok(changes);
                 }
                 Err(CoordinationError::Transaction { .. }) => {
                     for topic in &mut topics {
@@ -252,7 +296,7 @@ impl Cluster {
     ) -> Result<(), CoordinationError> {
         let names = topics.iter().map(|topic| topic.name.clone());
         let names: Vec<String> = names.collect();
-        self.elect(topics, &BTreeSet::new()).await?;
+        self.settle(topics, &BTreeSet::new()).await?;
         let own = self.broker_id;
         let office = self.office()?;
         let mut partitions = office.all();
@@ -341,15 +385,11 @@ impl Cluster {
             return Err(ErrorCode::StaleBrokerEpoch.into());
         }
         office.leaving.insert(broker);
-        let before = office.topics.clone();
-        let topics = before.values().cloned().collect();
-        self.elect(topics, &BTreeSet::new()).await?;
+        let topics = office.topics.values().cloned().collect();
+        let changes = self.settle(topics, &BTreeSet::new()).await?;
         let office = self.office()?;
-        let changed = changed(&before, &office.topics);
-        let led = office.lead_and_follow(&changed, false, None);
-        let informed = office.inform(&changed);
-        let stopped = office.stop_following(broker);
-        let answers = led.and(informed).and(stopped);
+        let ordered = office.carry_out(&changes);
+        let answers = ordered.and(office.stop_following(broker));
         Ok((office.still_led_by(broker), answers))
     }
 
@@ -381,9 +421,26 @@ impl Cluster {
         if !changed.is_empty() {
             office.inform(&changed);
         }
+        self.go_on_with_reassignments(&changed).await?;
         for path in paths {
             client.delete(&path).await?;
         }
+        Ok(())
+    }
+
+    /// Ends reassignments where all targets have caught up now.
+    async fn go_on_with_reassignments(
+        &mut self,
+        changed: &Partitions,
+    ) -> Result<(), CoordinationError> {
+        let office = self.office()?;
+        let topics = changed.keys().filter_map(|name| office.topics.get(name));
+        let topics: Vec<StoredTopic> = topics
+            .filter(|topic| topic.is_reassigning())
+            .cloned()
+            .collect();
+        let changes = self.settle(topics, &BTreeSet::new()).await?;
+        self.office()?.carry_out(&changes);
         Ok(())
     }
 
@@ -394,25 +451,4 @@ impl Cluster {
             None => Answers::default(),
         }
     }
-}
-
-/// Lists the partitions whose states differ.
-fn changed(
-    before: &BTreeMap<String, StoredTopic>,
-    after: &BTreeMap<String, StoredTopic>,
-) -> Partitions {
-    let mut partitions = Partitions::new();
-    for (name, topic) in after {
-        let earlier = before.get(name);
-        for (&partition, stored) in &topic.states {
-            let earlier = earlier.and_then(|topic| topic.states.get(&partition));
-            if earlier.is_none_or(|earlier| earlier.state != stored.state) {
-                partitions
-                    .entry(name.clone())
-                    .or_default()
-                    .insert(partition);
-            }
-        }
-    }
-    partitions
 }

@@ -9,11 +9,15 @@ mod admin;
 pub mod assignment;
 mod auto_creation;
 mod candidate;
+mod changes;
 mod channel;
 mod cluster;
 pub mod election;
 pub mod membership;
 mod office;
+mod on_demand;
+pub mod reassignment;
+mod settle;
 mod stored;
 pub mod topics;
 mod watch_topics;
@@ -24,7 +28,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, Context, Handler, Message, ResponseFuture};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
 use tokio::sync::{Mutex, watch};
 use troupe_protocol::kafka::errors::ErrorCode;
 
@@ -34,6 +38,7 @@ pub use self::candidate::Candidate;
 use self::channel::Channels;
 use self::cluster::Cluster;
 use self::membership::Election;
+pub use self::on_demand::ElectionKind;
 use self::topics::{AdminError, NewTopic};
 use crate::config::BrokerConfig;
 use crate::coordination::schema::TopicAssignment;
@@ -103,6 +108,7 @@ impl Actor for Controller {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+        ctx.spawn(on_demand::keep_balanced(Rc::clone(&self.cluster)).into_actor(self));
     }
 }
 

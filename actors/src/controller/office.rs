@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
+use super::changes::Changes;
 use super::channel::{BrokerChannel, Channels};
+use super::reassignment::Assignment;
 use super::stored::{Electorate, StoredState, StoredTopic};
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
 use crate::metadata::{BrokerId, BrokerNode, NO_LEADER};
@@ -74,6 +76,7 @@ impl Office {
             restarted: restarted.clone(),
             leaving: self.leaving.clone(),
             controller_epoch: self.epoch,
+            unclean: BTreeSet::new(),
         }
     }
 
@@ -120,7 +123,8 @@ impl Office {
                 client.delete(&paths::delete_topic(name)).await?;
                 continue;
             };
-            let mut replicas = topic.assignment.values().flatten();
+            let assigned = topic.assignment.values();
+            let mut replicas = assigned.flat_map(|assigned| &assigned.replicas);
             if replicas.all(|id| self.brokers.contains_key(id)) {
                 doomed.push(topic);
             } else {
@@ -191,8 +195,9 @@ impl Office {
         let mut led = Vec::new();
         for topic in self.topics.values() {
             for (number, stored) in &topic.states {
-                let replicas = topic.assignment.get(number).map_or(0, Vec::len);
-                if stored.state.leader == broker && replicas > 1 {
+                let assigned = topic.assignment.get(number);
+                let shared = assigned.is_some_and(|assigned| assigned.replicas.len() > 1);
+                if stored.state.leader == broker && shared {
                     led.push(TopicPartition::new(topic.name.as_str(), *number));
                 }
             }
@@ -254,22 +259,14 @@ impl Office {
         for broker in self.among_live(None) {
             let replicas = topics.iter().flat_map(|topic| {
                 let here = topic.assignment.iter();
-                here.filter(|(_, replicas)| replicas.contains(&broker))
+                here.filter(|(_, assigned)| assigned.replicas.contains(&broker))
                     .map(|(&partition, _)| StoppedReplica {
                         topic_partition: TopicPartition::new(topic.name.as_str(), partition),
                         leader_epoch: EPOCH_DURING_DELETION,
                         delete,
                     })
             });
-            let replicas: Vec<StoppedReplica> = replicas.collect();
-            let authority = self.authority_over(broker);
-            if let Some(authority) = authority.filter(|_| !replicas.is_empty()) {
-                let order = StopReplica {
-                    authority,
-                    replicas,
-                };
-                self.send(broker, &mut answers, Order::StopReplica(order));
-            }
+            self.stop_replicas(broker, replicas.collect(), &mut answers);
         }
         answers
     }
@@ -280,7 +277,7 @@ impl Office {
         for topic in self.topics.values() {
             for (&partition, stored) in &topic.states {
                 let assigned = topic.assignment.get(&partition);
-                let here = assigned.is_some_and(|replicas| replicas.contains(&broker));
+                let here = assigned.is_some_and(|assigned| assigned.replicas.contains(&broker));
                 if here && stored.state.leader != broker {
                     replicas.push(StoppedReplica {
                         topic_partition: TopicPartition::new(topic.name.as_str(), partition),
@@ -291,15 +288,43 @@ impl Office {
             }
         }
         let mut answers = Answers::default();
+        self.stop_replicas(broker, replicas, &mut answers);
+        answers
+    }
+
+    /// Has brokers do what follows from a change, and tells everyone of it.
+    pub(super) fn carry_out(&mut self, changes: &Changes) -> Answers {
+        if changes.is_empty() {
+            return Answers::default();
+        }
+        let led = self.lead_and_follow(&changes.partitions, false, None);
+        let informed = self.inform(&changes.partitions);
+        led.and(informed).and(self.drop_replicas(changes))
+    }
+
+    /// Has brokers delete the replicas that a change takes from them.
+    pub(super) fn drop_replicas(&mut self, changes: &Changes) -> Answers {
+        let mut answers = Answers::default();
+        for (&broker, replicas) in &changes.dropped {
+            self.stop_replicas(broker, replicas.clone(), &mut answers);
+        }
+        answers
+    }
+
+    fn stop_replicas(
+        &mut self,
+        broker: BrokerId,
+        replicas: Vec<StoppedReplica>,
+        answers: &mut Answers,
+    ) {
         let authority = self.authority_over(broker);
         if let Some(authority) = authority.filter(|_| !replicas.is_empty()) {
             let order = StopReplica {
                 authority,
                 replicas,
             };
-            self.send(broker, &mut answers, Order::StopReplica(order));
+            self.send(broker, answers, Order::StopReplica(order));
         }
-        answers
     }
 
     fn update(
@@ -376,8 +401,9 @@ impl Office {
                 continue;
             };
             let concerned = numbers.iter().filter(|number| {
-                let replicas = topic.assignment.get(number);
-                replicas.is_some_and(|replicas| concerned(replicas, topic.states.get(number)))
+                let assigned = topic.assignment.get(number);
+                assigned
+                    .is_some_and(|assigned| concerned(&assigned.replicas, topic.states.get(number)))
             });
             let partitions: Vec<PartitionOrder> = concerned
                 .map(|&number| partition_order(topic, number, new))
@@ -397,19 +423,21 @@ impl Office {
 fn partition_order(topic: &StoredTopic, partition: i32, is_new: bool) -> PartitionOrder {
     let stored = topic.states.get(&partition);
     let state = stored.map(|stored| &stored.state);
+    let assigned = topic.assignment.get(&partition).cloned();
+    let Assignment {
+        replicas,
+        adding,
+        removing,
+    } = assigned.unwrap_or_default();
     PartitionOrder {
         partition,
         leader: state.map_or(NO_LEADER, |state| state.leader),
         leader_epoch: state.map_or(0, |state| state.leader_epoch),
         isr: state.map(|state| state.isr.clone()).unwrap_or_default(),
         partition_epoch: stored.map_or(0, |stored| stored.version),
-        replicas: topic
-            .assignment
-            .get(&partition)
-            .cloned()
-            .unwrap_or_default(),
-        adding_replicas: Vec::new(),
-        removing_replicas: Vec::new(),
+        replicas,
+        adding_replicas: adding,
+        removing_replicas: removing,
         is_new,
     }
 }

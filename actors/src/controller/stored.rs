@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
-use super::election::{after_change, elect_new};
+use super::reassignment::Assignment;
 use super::topics::TopicPlan;
 use crate::coordination::client::{Result, Write};
 use crate::coordination::schema::{
     ConfigOverrides, MalformedZnode, PartitionState, TopicAssignment, to_json,
 };
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
-use crate::metadata::BrokerId;
+use crate::metadata::{BrokerId, NO_LEADER};
 use crate::uuid_text::{decode_id, encode_id};
 
 /// Stands for whatever version a znode has.
@@ -33,6 +33,29 @@ pub(super) struct StoredState {
     pub zxid: i64,
 }
 
+impl StoredState {
+    /// Makes a first state, which is not written yet.
+    pub(super) fn new(state: PartitionState) -> Self {
+        Self {
+            state,
+            version: 0,
+            zxid: i64::MAX,
+        }
+    }
+
+    /// Takes another state, and says so when records may be lost by it.
+    pub(super) fn lead(&mut self, next: PartitionState, topic: &str, partition: i32) {
+        if next.leader != NO_LEADER && !self.state.isr.contains(&next.leader) {
+            tracing::warn!(
+                "{topic}-{partition}: broker {} leads though it was not in sync; what only {:?} had is lost",
+                next.leader,
+                self.state.isr
+            );
+        }
+        self.state = next;
+    }
+}
+
 /// Brokers as elections see them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Electorate {
@@ -47,6 +70,8 @@ pub(super) struct Electorate {
     pub leaving: BTreeSet<BrokerId>,
     /// The epoch of who elects.
     pub controller_epoch: i32,
+    /// Topics that may be led by somebody who is not in sync when nobody else is there.
+    pub unclean: BTreeSet<String>,
 }
 
 /// A topic and the states of its partitions.
@@ -57,7 +82,7 @@ pub(super) struct StoredTopic {
     /// Its id.
     pub id: Uuid,
     /// Replicas by partition.
-    pub assignment: BTreeMap<i32, Vec<BrokerId>>,
+    pub assignment: BTreeMap<i32, Assignment>,
     /// State by partition; missing where nobody was elected yet.
     pub states: BTreeMap<i32, StoredState>,
     /// Whether the parent of the partitions' znodes is there.
@@ -72,11 +97,33 @@ impl StoredTopic {
         Self {
             name: plan.name.clone(),
             id,
-            assignment: plan.assignment.clone(),
+            assignment: settled(plan.assignment.clone()),
             states: BTreeMap::new(),
             has_partitions_node: false,
             parents: BTreeSet::new(),
         }
+    }
+
+    /// Makes a topic out of partitions from 0 on.
+    #[cfg(test)]
+    pub(super) fn of(
+        name: &str,
+        partitions: impl Iterator<Item = (Assignment, PartitionState)>,
+    ) -> Self {
+        let mut topic = Self {
+            name: name.to_owned(),
+            id: Uuid::nil(),
+            assignment: BTreeMap::new(),
+            states: BTreeMap::new(),
+            has_partitions_node: true,
+            parents: BTreeSet::new(),
+        };
+        for (partition, (assignment, state)) in (0..).zip(partitions) {
+            topic.assignment.insert(partition, assignment);
+            topic.states.insert(partition, StoredState::new(state));
+            topic.parents.insert(partition);
+        }
+        topic
     }
 
     /// Reads a topic; `None` when there is none of that name. `known_id` is put back when an old tool dropped the id.
@@ -98,11 +145,7 @@ impl StoredTopic {
                 .set(&path, &to_json(&node), Some(stat.version))
                 .await?;
         }
-        let assignment: BTreeMap<i32, Vec<BrokerId>> = node
-            .partitions
-            .into_iter()
-            .filter_map(|(partition, replicas)| Some((partition.parse().ok()?, replicas)))
-            .collect();
+        let assignment = assignment_of(node);
         let dense = (0..)
             .zip(assignment.keys())
             .all(|(due, &found)| due == found);
@@ -129,7 +172,7 @@ impl StoredTopic {
     async fn read_states(
         client: &CoordinationClient,
         name: &str,
-        assignment: &BTreeMap<i32, Vec<BrokerId>>,
+        assignment: &BTreeMap<i32, Assignment>,
     ) -> Result<BTreeMap<i32, StoredState>> {
         let states = assignment.keys().map(|&partition| async move {
             let path = paths::partition_state(name, partition);
@@ -138,7 +181,10 @@ impl StoredTopic {
                 Err(error) => Err((partition, error)),
             }
         });
-        let replicas_of = |partition| assignment.get(&partition).cloned().unwrap_or_default();
+        let replicas_of = |partition| {
+            let assignment = assignment.get(&partition);
+            assignment.map_or_else(Vec::new, |assignment| assignment.replicas.clone())
+        };
         let mut found = BTreeMap::new();
         for state in join_all(states).await {
             match state {
@@ -191,21 +237,17 @@ impl StoredTopic {
         ]
     }
 
-    /// Replaces the topic's own node, after its assignment has changed.
-    pub(super) fn rewrite(&self) -> Write {
-        Write::Set(paths::topic(&self.name), to_json(&self.node()), None)
-    }
-
     fn node(&self) -> TopicAssignment {
+        let those = |of: fn(&Assignment) -> &Vec<BrokerId>| {
+            let all = self.assignment.iter();
+            all.map(move |(partition, assignment)| (partition.to_string(), of(assignment).clone()))
+        };
+        let some = |(_, replicas): &(String, Vec<BrokerId>)| !replicas.is_empty();
         TopicAssignment {
-            removing_replicas: BTreeMap::new(),
-            partitions: self
-                .assignment
-                .iter()
-                .map(|(partition, replicas)| (partition.to_string(), replicas.clone()))
-                .collect(),
+            removing_replicas: those(|found| &found.removing).filter(some).collect(),
+            partitions: those(|found| &found.replicas).collect(),
             topic_id: Some(encode_id(self.id)),
-            adding_replicas: BTreeMap::new(),
+            adding_replicas: those(|found| &found.adding).filter(some).collect(),
             version: 3,
         }
     }
@@ -231,26 +273,17 @@ impl StoredTopic {
         Ok(())
     }
 
-    /// Elects leaders where it takes one, and returns what has to be written for it.
-    pub(super) fn elect(&mut self, electorate: &Electorate) -> Vec<Write> {
-        let Electorate {
-            live,
-            registered,
-            restarted,
-            leaving,
-            controller_epoch,
-        } = electorate;
-        let staying: BTreeSet<BrokerId> = live.difference(leaving).copied().collect();
-        let avoided: BTreeSet<BrokerId> = restarted.union(leaving).copied().collect();
+    /// Returns what has to be written to make this topic of what it was `before`.
+    pub(super) fn writes_since(&mut self, before: &Self) -> Vec<Write> {
         let mut writes = Vec::new();
-        for (&partition, replicas) in &self.assignment {
+        if self.assignment != before.assignment {
+            let path = paths::topic(&self.name);
+            writes.push(Write::Set(path, to_json(&self.node()), None));
+        }
+        for (&partition, stored) in &mut self.states {
             let path = paths::partition_state(&self.name, partition);
-            let Some(stored) = self.states.get_mut(&partition) else {
-                let elected = elect_new(replicas, &staying, *controller_epoch)
-                    .or_else(|| elect_new(replicas, live, *controller_epoch));
-                let Some(state) = elected else {
-                    continue;
-                };
+            let content = to_json(&stored.state);
+            let Some(earlier) = before.states.get(&partition) else {
                 if !self.has_partitions_node {
                     writes.push(Write::Create(paths::partitions(&self.name), Vec::new()));
                     self.has_partitions_node = true;
@@ -260,33 +293,43 @@ impl StoredTopic {
                     let parent = paths::partition(&self.name, partition);
                     writes.push(Write::Create(parent, Vec::new()));
                 }
-                writes.push(Write::Create(path, to_json(&state)));
-                let stored = StoredState {
-                    state,
-                    version: 0,
-                    zxid: i64::MAX,
-                };
-                self.states.insert(partition, stored);
+                writes.push(Write::Create(path, content));
                 continue;
             };
-            let since = registered.iter().filter(|(_, zxid)| **zxid > stored.zxid);
-            let since = since.map(|(id, _)| *id);
-            let avoided = avoided.iter().copied().chain(since).collect();
-            let next = after_change(&stored.state, replicas, live, &avoided, *controller_epoch);
-            // Whoever is about to stop leads on as it did where nobody else can.
-            let stays = |next: &PartitionState| {
-                next.leader == stored.state.leader && leaving.contains(&next.leader)
-            };
-            if let Some(state) = next.filter(|next| !stays(next)) {
+            if stored.state != earlier.state {
                 let expected = Some(stored.version).filter(|version| *version != ANY_VERSION);
-                writes.push(Write::Set(path, to_json(&state), expected));
-                stored.state = state;
+                writes.push(Write::Set(path, content, expected));
                 stored.version = stored.version.saturating_add(1);
                 stored.zxid = i64::MAX;
             }
         }
         writes
     }
+}
+
+/// Makes assignments that are not on their way to others.
+pub(super) fn settled(replicas: BTreeMap<i32, Vec<BrokerId>>) -> BTreeMap<i32, Assignment> {
+    let replicas = replicas.into_iter();
+    replicas
+        .map(|(partition, replicas)| (partition, Assignment::settled(replicas)))
+        .collect()
+}
+
+/// Reads the assignments out of a topic's node.
+fn assignment_of(mut node: TopicAssignment) -> BTreeMap<i32, Assignment> {
+    let partitions = node.partitions.into_iter();
+    partitions
+        .filter_map(|(partition, replicas)| {
+            let adding = node.adding_replicas.remove(&partition).unwrap_or_default();
+            let removing = node.removing_replicas.remove(&partition);
+            let assignment = Assignment {
+                replicas,
+                adding,
+                removing: removing.unwrap_or_default(),
+            };
+            Some((partition.parse().ok()?, assignment))
+        })
+        .collect()
 }
 
 /// Writes a long list in as few transactions as ZooKeeper's limit allows, in order, as long as this is still the office of

@@ -6,7 +6,7 @@ pub(super) const CLUSTER: &[ConfigKey] = keys! {
     /// Whether metrics go to JMX even when it is not among the reporters.
     "auto.include.jmx.reporter" Boolean = "true", Check::Any, ReadOnly, Ignored;
     /// Whether leadership goes back to the preferred replicas by itself.
-    "auto.leader.rebalance.enable" Boolean = "true", Check::Any, ReadOnly, Ignored;
+    "auto.leader.rebalance.enable" Boolean = "true", Check::Any, ReadOnly, Used;
     /// How often a broker tells a KRaft controller that it lives.
     "broker.heartbeat.interval.ms" Int = "2000", Check::Any, ReadOnly, Ignored;
     /// The number of this broker in the cluster; -1 has one generated.
@@ -76,9 +76,9 @@ pub(super) const CLUSTER: &[ConfigKey] = keys! {
     /// The largest fetch from the KRaft log.
     "internal.metadata.max.fetch.size.in.bytes" Int = "8388608", Check::Any, ReadOnly, Ignored;
     /// How often the controller checks whether leaders are where they should be.
-    "leader.imbalance.check.interval.seconds" Long = "300", Check::Min(1), ReadOnly, Ignored;
+    "leader.imbalance.check.interval.seconds" Long = "300", Check::Min(1), ReadOnly, Used;
     /// How many per cent of a broker's partitions may have another leader than the preferred one.
-    "leader.imbalance.per.broker.percentage" Int = "10", Check::Any, ReadOnly, Ignored;
+    "leader.imbalance.per.broker.percentage" Int = "10", Check::Any, ReadOnly, Used;
     /// The directory of the KRaft log.
     "metadata.log.dir" String = null, Check::Any, ReadOnly, Ignored;
     /// After how many bytes of KRaft records a snapshot is written.
@@ -107,7 +107,7 @@ pub(super) const CLUSTER: &[ConfigKey] = keys! {
     "server.max.startup.time.ms" Long = "9223372036854775807", Check::Min(0), ReadOnly, Ignored;
     /// Whether a replica that is not in sync may lead when no other is left, at the price of
     /// records.
-    "unclean.leader.election.enable" Boolean = "false", Check::Any, ClusterWide, Ignored;
+    "unclean.leader.election.enable" Boolean = "false", Check::Any, ClusterWide, Used;
     /// How often a KRaft controller looks for partitions that need such a leader.
     "unclean.leader.election.interval.ms" Long = "300000", Check::Min(1), ReadOnly, Ignored;
     /// Whether versions of APIs that are still being developed are served.

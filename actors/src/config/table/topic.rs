@@ -111,6 +111,6 @@ pub(super) const TOPIC: &[ConfigKey] = keys! {
         <- [("log.roll.ms", 1), ("log.roll.hours", 3_600_000)];
     /// Whether a replica that is not in sync may lead when no other is left, at the price of
     /// records.
-    "unclean.leader.election.enable" Boolean = "false", Check::Any, ClusterWide, Ignored
+    "unclean.leader.election.enable" Boolean = "false", Check::Any, ClusterWide, Used
         <- [("unclean.leader.election.enable", 1)];
 };

@@ -1,6 +1,7 @@
 //! What several answers have in common: addresses, names, and the operations that nobody restricts yet.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use troupe_protocol::kafka::StrBytes;
 use troupe_protocol::kafka::messages::{BrokerId, TopicName};
@@ -38,6 +39,11 @@ pub(crate) fn topic_name(value: &str) -> TopicName {
 /// Wraps broker ids as messages want them.
 pub(crate) fn broker_ids(ids: &[i32]) -> Vec<BrokerId> {
     ids.iter().copied().map(BrokerId).collect()
+}
+
+/// Returns how long a client waits; a negative time-out is none.
+pub(crate) fn patience(timeout_ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
 }
 
 /// Lists the brokers that this client can reach: those that have the listener through which it asks.

@@ -8,6 +8,7 @@ pub(crate) mod consumer_group;
 pub(crate) mod control;
 pub(crate) mod delete_records;
 pub(crate) mod describe_producers;
+pub(crate) mod elections;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod group_admin;

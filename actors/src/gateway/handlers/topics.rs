@@ -2,8 +2,6 @@
 //!
 //! Answers come when the change is done. The time-out of the request is for what other brokers have to do.
 
-use std::time::Duration;
-
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::messages::create_partitions_request::CreatePartitionsTopic;
 use troupe_protocol::kafka::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -18,7 +16,7 @@ use troupe_protocol::kafka::messages::{
 };
 use uuid::Uuid;
 
-use super::common::{text, topic_name};
+use super::common::{patience, text, topic_name};
 use crate::config::describe;
 use crate::controller::topics::{AdminError, NewTopic, TopicPlan};
 use crate::gateway::request::RequestContext;
@@ -227,9 +225,4 @@ async fn add_partitions(
             patience(request.timeout_ms),
         )
         .await
-}
-
-/// Returns how long a client waits; a negative time-out is none.
-fn patience(timeout_ms: i32) -> Duration {
-    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
 }
