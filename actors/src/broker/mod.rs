@@ -22,6 +22,7 @@ pub use self::context::BrokerContext;
 use self::identity::{Identity, IdentityError};
 pub use self::producer_ids::ProducerIds;
 use self::session::{Joining, Session};
+use crate::broker_client::{self, Brokers};
 use crate::config::{BrokerConfig, Listener, SecurityProtocol};
 use crate::controller::membership::{JoinError, SessionMemory};
 use crate::controller::topics::AdminError;
@@ -278,7 +279,14 @@ impl Citizen {
         let producer_ids = ProducerIds::new(id, self.session.clone());
         let groups = GroupCoordinators::start(id, &config, &runtime, image.clone());
         let share = ShareGroups::start(id, &config, &runtime, image.clone());
-        let markers = Markers::new(id, image.clone(), groups.clone());
+        let brokers = Brokers::new(broker_client::Start {
+            broker_id: id,
+            image: image.clone(),
+            listener: config.inter_broker_listener_name.clone(),
+            timeout: Duration::from_millis(config.request_timeout_ms),
+            network: runtime.network.clone(),
+        });
+        let markers = Markers::new(id, image.clone(), brokers, groups.clone());
         let transactions =
             TransactionCoordinators::start(&config, &runtime, markers, producer_ids.clone());
         let topic_creation = AutoTopicCreation::new(

@@ -1,6 +1,7 @@
 //! Asks another broker: each request in the newest version that both know.
 
 mod connection;
+mod pool;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,6 +13,7 @@ use troupe_protocol::kafka::api::Request;
 use troupe_protocol::kafka::messages::ApiVersionsRequest;
 
 pub(crate) use self::connection::{Connection, invalid};
+pub(crate) use self::pool::{Brokers, Start};
 use crate::network::Network;
 
 /// The version in which the other broker is asked for its versions: the oldest, which everyone answers.

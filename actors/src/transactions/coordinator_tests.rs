@@ -14,10 +14,12 @@ use super::markers::Markers;
 use super::requests::{CoordinatorHandle, Outcome, Request};
 use super::state::State;
 use super::transaction::{End, Init, Producer};
+use crate::broker_client::{self, Brokers};
 use crate::config::{BrokerConfig, TopicConfig, Values};
 use crate::groups::GroupCoordinators;
 use crate::internal_topic::led::Companion;
 use crate::metadata::{BrokerId, MetadataImage, PartitionImage, TopicImage};
+use crate::network::Network;
 use crate::partition::messages::{Acks, UpdateConfig};
 use crate::partition::testing::{BROKER, EPOCH, TestClock, append, lead, open, transactional};
 use crate::partition::{Answer, PartitionHandle, TopicPartition};
@@ -64,6 +66,16 @@ fn image(data: &PartitionHandle, leader: BrokerId) -> Arc<MetadataImage> {
     Arc::new(image)
 }
 
+fn nobody_else(image: &watch::Sender<Arc<MetadataImage>>) -> Brokers {
+    Brokers::new(broker_client::Start {
+        broker_id: BROKER,
+        image: image.subscribe(),
+        listener: "PLAINTEXT".to_owned(),
+        timeout: A_WHILE,
+        network: Network::System,
+    })
+}
+
 async fn coordinator(
     log: &PartitionHandle,
     image: &watch::Sender<Arc<MetadataImage>>,
@@ -85,7 +97,7 @@ async fn coordinator(
             expiration_ms: i64::MAX,
         }),
         clock,
-        markers: Markers::new(BROKER, image.subscribe(), groups),
+        markers: Markers::new(BROKER, image.subscribe(), nobody_else(image), groups),
         loaded: sender,
     };
     let addr = ThreadPool::current().start_actor(0, move |_| Coordinator::new(start));

@@ -9,12 +9,14 @@ use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::coordinator::{Coordinator, Schedule, Start};
 use super::markers::{Marker, Markers};
+use super::remote;
 use super::requests::{CoordinatorHandle, Outcome, Request};
 use super::transaction::{End, Init, Producer, Value};
 use super::{TRANSACTION_TOPIC, TRANSACTION_VERSION};
 use crate::broker::ProducerIds;
 use crate::config::BrokerConfig;
 use crate::internal_topic::coordinators::{Coordinating, Coordinators};
+use crate::metadata::{BrokerId, NO_LEADER};
 use crate::partition::{Answer, PartitionHandle, TopicPartition};
 use crate::runtime::{Clock, Runtime};
 
@@ -130,20 +132,49 @@ impl TransactionCoordinators {
             .await
     }
 
-    /// Adds the partitions that a producer writes to, which is how they come into its transaction from version 2 of the
-    /// protocol on (KIP-890).
+    /// Asks the coordinator, wherever it is, before something is appended in a transaction: whether partitions are in it, or
+    /// with `adds` to add them, which is how they come in from version 2 of the protocol on (KIP-890).
     ///
     /// # Errors
-    /// Those of [`add`](Self::add), in the words of Produce; of those CONCURRENT_TRANSACTIONS, while its last transaction is
-    /// completed, wants another attempt after a [`backoff`](Self::backoff).
-    pub(crate) async fn add_written(
+    /// Those of [`add`](Self::add) and [`verify`](Self::verify), in the words of Produce, and NETWORK_EXCEPTION; of those
+    /// CONCURRENT_TRANSACTIONS, while its last transaction is completed, wants another attempt after a
+    /// [`backoff`](Self::backoff).
+    pub(crate) async fn before_write(
         &self,
         transactional_id: &str,
         producer: Producer,
-        partitions: BTreeSet<TopicPartition>,
-    ) -> Answer<()> {
-        let added = self.add(transactional_id, producer, partitions, TRANSACTION_VERSION);
-        added.await.map_err(for_writers)
+        partitions: Vec<TopicPartition>,
+        adds: bool,
+    ) -> Vec<Answer<()>> {
+        let count = partitions.len();
+        let answers = match self.leader_elsewhere(transactional_id) {
+            Some(broker) => {
+                let brokers = &self.markers.brokers;
+                let who = (transactional_id, producer);
+                remote::verify(brokers, broker, who, &partitions, adds).await
+            }
+            None if adds => {
+                let partitions = partitions.into_iter().collect();
+                let added = self.add(transactional_id, producer, partitions, TRANSACTION_VERSION);
+                added.await.map(|()| vec![Ok(()); count])
+            }
+            None => self.verify(transactional_id, producer, partitions).await,
+        };
+        match answers {
+            Ok(answers) => answers
+                .into_iter()
+                .map(|answer| answer.map_err(|error| written_as(error, adds)))
+                .collect(),
+            Err(error) => vec![Err(written_as(error, adds)); count],
+        }
+    }
+
+    /// Returns the broker where a transactional id is coordinated, when that is another one.
+    fn leader_elsewhere(&self, transactional_id: &str) -> Option<BrokerId> {
+        let number = self.coordinators.partition_of(transactional_id)?;
+        let image = self.markers.image.borrow();
+        let leader = image.partition(TRANSACTION_TOPIC, number)?.leader;
+        (leader != self.markers.broker_id && leader != NO_LEADER).then_some(leader)
     }
 
     /// Says how long to wait for the last transaction of a producer.
@@ -288,6 +319,13 @@ fn schedule(config: &BrokerConfig) -> Schedule {
             config.transaction_remove_expired_transaction_cleanup_interval_ms,
         ),
         expiration_ms: config.transactional_id_expiration_ms,
+    }
+}
+
+fn written_as(error: ErrorCode, adds: bool) -> ErrorCode {
+    match adds {
+        true => for_writers(error),
+        false => error,
     }
 }
 

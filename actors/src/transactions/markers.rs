@@ -1,17 +1,21 @@
 //! Tells partitions how a transaction has ended.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::records::control::EndTxnMarker;
 
+use super::remote;
 use super::transaction::{Ending, Producer};
+use crate::broker_client::Brokers;
 use crate::groups::requests::Request;
 use crate::groups::{GroupCoordinators, OFFSETS_TOPIC};
-use crate::metadata::{BrokerId, MetadataImage};
+use crate::metadata::{BrokerId, MetadataImage, NO_LEADER};
 use crate::partition::{Answer, PartitionHandle, TopicPartition};
 
 /// How long to wait before a marker is tried again.
@@ -43,24 +47,37 @@ impl Marker {
     }
 }
 
+/// One piece of the work, by who does it.
+enum Task {
+    /// This broker.
+    Here(TopicPartition),
+    /// Another one.
+    Elsewhere(BrokerId, Vec<TopicPartition>),
+}
+
 /// Finds the partitions that markers are for. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Markers {
     pub(super) broker_id: BrokerId,
     pub(super) image: watch::Receiver<Arc<MetadataImage>>,
+    /// What other brokers lead is theirs to write.
+    pub(super) brokers: Brokers,
     groups: GroupCoordinators,
 }
 
 impl Markers {
-    /// Finds the partitions that a broker leads by the metadata, and those of groups through their coordinators.
+    /// Finds the partitions that a broker leads by the metadata, those of groups through their coordinators, and others
+    /// through the brokers that lead them.
     pub(crate) fn new(
         broker_id: BrokerId,
         image: watch::Receiver<Arc<MetadataImage>>,
+        brokers: Brokers,
         groups: GroupCoordinators,
     ) -> Self {
         Self {
             broker_id,
             image,
+            brokers,
             groups,
         }
     }
@@ -106,26 +123,79 @@ impl Markers {
             coordinator_epoch,
             transaction_version: ending.transaction_version,
         };
-        let partitions = ending.partitions.iter();
-        let outcomes = join_all(partitions.map(|partition| self.insist(marker, partition))).await;
-        outcomes.into_iter().collect()
+        let mut under_way = FuturesUnordered::new();
+        for task in self.tasks(ending.partitions) {
+            under_way.push(self.perform(marker, task, Duration::ZERO));
+        }
+        while let Some(outcomes) = under_way.next().await {
+            let again = self.missing(outcomes)?;
+            for task in self.tasks(again) {
+                under_way.push(self.perform(marker, task, RETRY_DELAY));
+            }
+        }
+        Ok(())
     }
 
-    async fn insist(&self, marker: Marker, partition: &TopicPartition) -> Answer<()> {
-        loop {
-            match self.write(marker, partition).await {
-                Ok(()) => return Ok(()),
+    /// Divides partitions by who writes to them: what is led here goes by itself, as it may take its time; what another
+    /// broker leads goes in one request.
+    fn tasks(&self, partitions: BTreeSet<TopicPartition>) -> Vec<Task> {
+        let image = self.image.borrow();
+        let mut here = Vec::new();
+        let mut elsewhere = BTreeMap::<BrokerId, Vec<TopicPartition>>::new();
+        for name in partitions {
+            let found = image.partition(&name.topic, name.partition);
+            match found.map_or(NO_LEADER, |found| found.leader) {
+                leader if leader == self.broker_id || leader == NO_LEADER => here.push(name),
+                leader => elsewhere.entry(leader).or_default().push(name),
+            }
+        }
+        let here = here.into_iter().map(Task::Here);
+        let elsewhere = elsewhere.into_iter();
+        here.chain(elsewhere.map(|(broker, names)| Task::Elsewhere(broker, names)))
+            .collect()
+    }
+
+    async fn perform(
+        &self,
+        marker: Marker,
+        task: Task,
+        delay: Duration,
+    ) -> Vec<(TopicPartition, Answer<()>)> {
+        if !delay.is_zero() {
+            actix_rt::time::sleep(delay).await;
+        }
+        match task {
+            Task::Here(name) => {
+                let outcome = self.write(marker, &name).await;
+                vec![(name, outcome)]
+            }
+            Task::Elsewhere(broker, names) => {
+                remote::write_markers(&self.brokers, broker, marker, names).await
+            }
+        }
+    }
+
+    /// Lists what has no marker yet.
+    fn missing(
+        &self,
+        outcomes: Vec<(TopicPartition, Answer<()>)>,
+    ) -> Answer<BTreeSet<TopicPartition>> {
+        let mut missing = BTreeSet::new();
+        for (partition, outcome) in outcomes {
+            match outcome {
+                Ok(()) => {}
                 Err(
                     error @ (ErrorCode::TransactionCoordinatorFenced
                     | ErrorCode::InvalidProducerEpoch),
                 ) => return Err(error),
-                Err(_) if !self.exists(partition) => return Ok(()),
+                Err(_) if !self.exists(&partition) => {}
                 Err(error) => {
                     tracing::debug!(%partition, %error, "a marker is written again");
-                    actix_rt::time::sleep(RETRY_DELAY).await;
+                    missing.insert(partition);
                 }
             }
         }
+        Ok(missing)
     }
 
     fn exists(&self, partition: &TopicPartition) -> bool {

@@ -13,6 +13,7 @@ mod markers;
 #[cfg(test)]
 mod model_tests;
 pub mod records;
+mod remote;
 pub(crate) mod requests;
 pub mod state;
 pub mod transaction;
@@ -22,6 +23,7 @@ mod transaction_tests;
 pub use coordinators::TransactionCoordinators;
 pub(crate) use coordinators::for_writers;
 pub(crate) use markers::{Marker, Markers};
+pub(crate) use remote::transaction_version;
 pub use transaction::Producer;
 
 /// The topic that transactional ids are stored in.

@@ -84,18 +84,12 @@ async fn ask(
     begun: &Begun<'_>,
     partitions: Vec<TopicPartition>,
 ) -> Vec<Answer<()>> {
-    let count = partitions.len();
-    if count == 0 {
+    if partitions.is_empty() {
         return Vec::new();
     }
-    let coordinators = &cx.broker.transactions;
     let (id, producer) = (begun.transactional_id, begun.producer);
-    let answers = if begun.adds {
-        let partitions = partitions.into_iter().collect();
-        let added = coordinators.add_written(id, producer, partitions).await;
-        added.map(|()| vec![Ok(()); count])
-    } else {
-        coordinators.verify(id, producer, partitions).await
-    };
-    answers.unwrap_or_else(|error| vec![Err(error); count])
+    let coordinators = &cx.broker.transactions;
+    coordinators
+        .before_write(id, producer, partitions, begun.adds)
+        .await
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use regex::Regex;
 use troupe_protocol::kafka::errors::ErrorCode;
 use troupe_protocol::kafka::messages::describe_transactions_response::{
@@ -25,7 +26,7 @@ use crate::gateway::request::RequestContext;
 use crate::partition::TopicPartition;
 use crate::transactions::state::State;
 use crate::transactions::transaction::Value;
-use crate::transactions::{Marker, Producer};
+use crate::transactions::{Marker, Producer, transaction_version};
 
 /// Describes transactional ids that are coordinated here.
 pub(crate) async fn describe(
@@ -148,32 +149,23 @@ async fn write_marker(cx: &RequestContext, written: &WritableTxnMarker) -> Writa
         },
         committed: written.transaction_result,
         coordinator_epoch: written.coordinator_epoch,
-        // These versions don't say.
-        transaction_version: 0,
+        transaction_version: transaction_version(written),
     };
-    let mut topics = Vec::with_capacity(written.topics.len());
-    for topic in &written.topics {
-        let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
-        for &index in &topic.partition_indexes {
+    let topics = written.topics.iter().map(|topic| async move {
+        let partitions = topic.partition_indexes.iter().map(|&index| async move {
             let partition = TopicPartition::new(&**topic.name, index);
-            let outcome = cx
-                .broker
-                .transactions
-                .write_marker(marker, &partition)
-                .await;
+            let transactions = &cx.broker.transactions;
+            let outcome = transactions.write_marker(marker, &partition).await;
             let code = outcome.err().unwrap_or(ErrorCode::None);
-            partitions.push(
-                WritableTxnMarkerPartitionResult::default()
-                    .with_partition_index(index)
-                    .with_error_code(code.code()),
-            );
-        }
-        topics.push(
-            WritableTxnMarkerTopicResult::default()
-                .with_name(topic.name.clone())
-                .with_partitions(partitions),
-        );
-    }
+            WritableTxnMarkerPartitionResult::default()
+                .with_partition_index(index)
+                .with_error_code(code.code())
+        });
+        WritableTxnMarkerTopicResult::default()
+            .with_name(topic.name.clone())
+            .with_partitions(join_all(partitions).await)
+    });
+    let topics = join_all(topics).await;
     WritableTxnMarkerResult::default()
         .with_producer_id(written.producer_id)
         .with_topics(topics)
