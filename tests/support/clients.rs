@@ -46,8 +46,13 @@ pub struct Producer {
 
 impl Producer {
     pub fn new(server: &Server, settings: &[(&str, &str)]) -> Producer {
+        Producer::of(&server.bootstrap(), settings)
+    }
+
+    /// A producer that finds its brokers at these addresses.
+    pub fn of(bootstrap: &str, settings: &[(&str, &str)]) -> Producer {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", server.bootstrap());
+        config.set("bootstrap.servers", bootstrap);
         // Bounds what a test waits for a record that the broker never acknowledges.
         config.set("message.timeout.ms", "120000");
         for (key, value) in settings {
