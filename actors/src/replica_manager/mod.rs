@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix::{Actor, Addr, Context, Handler, Message, ResponseFuture};
+use actix::{Actor, Addr, AtomicResponse, Context, Handler, Message, WrapFuture};
 use tokio::sync::{Mutex, watch};
 use troupe_protocol::kafka::errors::ErrorCode;
 
@@ -55,6 +55,16 @@ pub struct ReplicaManager {
 }
 
 impl ReplicaManager {
+    /// Does one thing after the other: what waits for its turn waits in the mailbox, which is bounded.
+    fn in_turn<T: 'static>(
+        &self,
+        work: impl AsyncFnOnce(&mut Replicas) -> T + 'static,
+    ) -> AtomicResponse<Self, T> {
+        let replicas = Rc::clone(&self.replicas);
+        let work = async move { work(&mut *replicas.lock().await).await };
+        AtomicResponse::new(Box::pin(work.into_actor(self)))
+    }
+
     /// Starts the manager.
     pub fn start(start: Start) -> ReplicaManagerHandle {
         let replicas = Replicas {
@@ -90,11 +100,10 @@ impl Actor for ReplicaManager {
 struct CarryOut(Order);
 
 impl Handler<CarryOut> for ReplicaManager {
-    type Result = ResponseFuture<Outcome>;
+    type Result = AtomicResponse<Self, Outcome>;
 
     fn handle(&mut self, CarryOut(order): CarryOut, _: &mut Self::Context) -> Self::Result {
-        let replicas = Rc::clone(&self.replicas);
-        Box::pin(async move { replicas.lock().await.carry_out(order).await })
+        self.in_turn(async move |replicas| replicas.carry_out(order).await)
     }
 }
 
@@ -106,12 +115,10 @@ struct Registered {
 }
 
 impl Handler<Registered> for ReplicaManager {
-    type Result = ResponseFuture<Result<(), CoordinationError>>;
+    type Result = AtomicResponse<Self, Result<(), CoordinationError>>;
 
     fn handle(&mut self, registered: Registered, _: &mut Self::Context) -> Self::Result {
-        let replicas = Rc::clone(&self.replicas);
-        Box::pin(async move {
-            let mut replicas = replicas.lock().await;
+        self.in_turn(async move |replicas| {
             replicas.registered(registered.broker_epoch);
             replicas.refresh_brokers().await?;
             replicas.read_groups().await
@@ -125,11 +132,10 @@ impl Handler<Registered> for ReplicaManager {
 struct ResignAll;
 
 impl Handler<ResignAll> for ReplicaManager {
-    type Result = ResponseFuture<()>;
+    type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, _: ResignAll, _: &mut Self::Context) -> Self::Result {
-        let replicas = Rc::clone(&self.replicas);
-        Box::pin(async move { replicas.lock().await.resign().await })
+        self.in_turn(async |replicas| replicas.resign().await)
     }
 }
 
@@ -139,12 +145,10 @@ impl Handler<ResignAll> for ReplicaManager {
 struct ControllerIs(BrokerId);
 
 impl Handler<ControllerIs> for ReplicaManager {
-    type Result = ResponseFuture<()>;
+    type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, ControllerIs(id): ControllerIs, _: &mut Self::Context) -> Self::Result {
-        let replicas = Rc::clone(&self.replicas);
-        Box::pin(async move {
-            let replicas = replicas.lock().await;
+        self.in_turn(async move |replicas| {
             replicas.publish(|image| image.controller_id = id);
         })
     }
@@ -158,21 +162,17 @@ struct RefreshConfig {
 }
 
 impl Handler<RefreshConfig> for ReplicaManager {
-    type Result = ResponseFuture<Result<(), CoordinationError>>;
+    type Result = AtomicResponse<Self, Result<(), CoordinationError>>;
 
     fn handle(&mut self, change: RefreshConfig, _: &mut Self::Context) -> Self::Result {
-        let replicas = Rc::clone(&self.replicas);
-        Box::pin(async move {
-            let replicas = replicas.lock().await;
-            match change.entity.split_once('/') {
-                Some(("topics", topic)) => replicas.refresh_topic(topic).await,
-                Some(("brokers", _)) => replicas.refresh_brokers().await,
-                Some(("groups", node)) => match paths::desanitized(node) {
-                    Some(group) => replicas.refresh_group(&group).await,
-                    None => Ok(()),
-                },
-                _ => Ok(()),
-            }
+        self.in_turn(async move |replicas| match change.entity.split_once('/') {
+            Some(("topics", topic)) => replicas.refresh_topic(topic).await,
+            Some(("brokers", _)) => replicas.refresh_brokers().await,
+            Some(("groups", node)) => match paths::desanitized(node) {
+                Some(group) => replicas.refresh_group(&group).await,
+                None => Ok(()),
+            },
+            _ => Ok(()),
         })
     }
 }
@@ -187,12 +187,10 @@ struct AlterConfig {
 }
 
 impl Handler<AlterConfig> for ReplicaManager {
-    type Result = ResponseFuture<Result<(), AdminError>>;
+    type Result = AtomicResponse<Self, Result<(), AdminError>>;
 
     fn handle(&mut self, order: AlterConfig, _: &mut Self::Context) -> Self::Result {
-        let replicas = Rc::clone(&self.replicas);
-        Box::pin(async move {
-            let replicas = replicas.lock().await;
+        self.in_turn(async move |replicas| {
             replicas
                 .alter_config(&order.resource, &order.alteration, order.validate_only)
                 .await
