@@ -82,6 +82,14 @@ async fn a_change_is_written_once_and_the_controller_is_told() {
     let answer = propose(&changes, 3, 1, &[1, 2]).await;
     assert_eq!(answer.await.unwrap(), Err(IsrRefused::Superseded));
     assert_eq!(read().await, (next, 2));
+    // Who is not registered does not join.
+    let answer = propose(&changes, 4, 2, &[1, 2]).await;
+    assert_eq!(answer.await.unwrap(), Err(IsrRefused::Unavailable));
+    assert_eq!(read().await.1, 2);
+    for id in [2, 3] {
+        let registration = format!("/brokers/ids/{id}");
+        client.create_if_missing(&registration, b"").await.unwrap();
+    }
     // What is asked for together is written one after the other, and told once or twice.
     let answer = propose(&changes, 4, 2, &[1, 2]).await;
     let late = propose(&changes, 4, 2, &[1, 3]).await;

@@ -249,7 +249,12 @@ impl Leader {
                 })
         };
         let isr: Vec<i32> = self.in_sync.iter().filter(stays).copied().collect();
-        (isr.len() < self.in_sync.len()).then_some(isr)
+        // Who was to join by a change whose end is not known, and has not kept up, would be waited for without end: written
+        // once more, the set is known again.
+        let mut may_be_in_sync = self.maximal.iter();
+        let awaited_in_vain = self.change == Change::Doubtful
+            && may_be_in_sync.any(|id| !self.in_sync.contains(id) && !stays(&id));
+        (awaited_in_vain || isr.len() < self.in_sync.len()).then_some(isr)
     }
 
     fn may_propose(&self) -> bool {
@@ -404,6 +409,25 @@ mod tests {
         let mut newer = Leader::new(1, 10, &order(&[1, 2], 8, 0));
         newer.succeed(&before);
         assert_eq!(newer.maximal(), [1, 2], "it can't be written any more");
+    }
+
+    #[test]
+    fn who_may_have_joined_and_does_not_keep_up_is_not_waited_for_without_end() {
+        let mut leader = leading(&[1, 2]);
+        fetch(&mut leader, 2, 10, 1, 10);
+        fetch(&mut leader, 3, 10, 1, 10);
+        leader.changing_to(&[1, 2, 3]);
+        leader.refused(7, false);
+        fetch(&mut leader, 2, 20, 20, 20);
+        assert_eq!(leader.shrunk(Duration::from_secs(21), 20), None);
+        fetch(&mut leader, 2, 30, 40, 30);
+        assert_eq!(leader.replicated_up_to(30), Some(10));
+        let again = leader.shrunk(Duration::from_secs(41), 30);
+        assert_eq!(again.as_deref(), Some(&[1, 2][..]));
+        leader.changing_to(&[1, 2]);
+        leader.changed(8, vec![1, 2]);
+        assert_eq!(leader.maximal(), [1, 2]);
+        assert_eq!(leader.replicated_up_to(30), Some(30));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use zookeeper_client::Error;
 
+use crate::coordination::client::Write;
 use crate::coordination::schema::{self, PartitionName, PartitionState, to_json};
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
 use crate::metadata::BrokerId;
@@ -23,6 +23,8 @@ const QUEUE: usize = 1024;
 const AT_ONCE: usize = 256;
 /// How often a change is tried whose partition is written by others at the same time.
 const ATTEMPTS: usize = 5;
+/// Stands for whatever version a znode has.
+const ANY_VERSION: i32 = -1;
 /// Time before a notification is written again that could not be.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -58,7 +60,7 @@ pub struct IsrChanged {
 pub enum IsrRefused {
     /// Another leadership is written down: there will be orders.
     Superseded,
-    /// It could not be written, or nobody knows whether it was: to be tried again.
+    /// It could not be written, as when who was to join is gone, or nobody knows whether it was: to be tried again.
     Unavailable,
 }
 
@@ -141,19 +143,26 @@ async fn try_write(
     for _ in 0..ATTEMPTS {
         let found = client.get_json::<PartitionState>(&path).await?;
         let found = found.map(|(state, stat)| (state, stat.version));
+        let before = found.as_ref().map(|(state, _)| state.isr.clone());
         let (state, version) = match judge(broker_id, change, found) {
             Step::Write(state, version) => (state, version),
             Step::Answer(answer) => return Ok(answer),
         };
-        match client.set(&path, &to_json(&state), Some(version)).await {
-            Ok(stat) => {
+        let mut writes = vec![Write::Set(path.clone(), to_json(&state), Some(version))];
+        let known = before.unwrap_or_default();
+        let joining = state.isr.iter().filter(|id| !known.contains(id));
+        // Whoever is gone meanwhile is in sync with nobody (KIP-841).
+        writes.extend(joining.map(|id| Write::Check(paths::broker(*id), ANY_VERSION)));
+        match client.transaction(&writes).await {
+            Ok(_) => {
                 return Ok(Ok(IsrChanged {
-                    partition_epoch: stat.version,
+                    partition_epoch: version.saturating_add(1),
                     isr: state.isr,
                 }));
             }
             // Another was quicker, or this very write was sent twice: what is there says which.
-            Err(CoordinationError::Service(Error::BadVersion | Error::NoNode)) => {}
+            Err(CoordinationError::Transaction { index: 0, .. }) => {}
+            Err(CoordinationError::Transaction { .. }) => return Ok(Err(IsrRefused::Unavailable)),
             Err(error) => return Err(error),
         }
     }
