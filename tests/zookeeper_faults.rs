@@ -249,13 +249,12 @@ fn a_torn_snapshot_alone_does_no_harm() {
 }
 
 #[test]
-fn a_start_with_both_torn_is_refused_with_a_clear_line() {
+fn a_start_with_everything_torn_is_refused_with_a_clear_line() {
     let mut random = random();
     let mut server = troupe();
     server.terminate();
     let store = store_directory(&server);
-    tear(&store.join("db"), &mut random);
-    std::fs::write(store.join("snapshot"), b"torn").unwrap();
+    tear(&store, &mut random);
     let directory = server.directory().to_owned();
     let said = Server::with()
         .kind(Kind::Troupe)

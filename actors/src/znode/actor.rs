@@ -116,8 +116,6 @@ pub struct Znode {
     queued_shares: Vec<OwnedSemaphorePermit>,
     commit_started_ms: Option<i64>,
     ticks: u32,
-    /// Whether anything was committed since the last snapshot.
-    unsaved: bool,
     snapshot_due: bool,
     /// Told when nobody is served any more; `None` from then on. Dropped without a word by a panic.
     failure: Option<oneshot::Sender<StoreError>>,
@@ -151,7 +149,6 @@ impl Znode {
             queued_shares: Vec::new(),
             commit_started_ms: None,
             ticks: 0,
-            unsaved: false,
             snapshot_due: false,
             failure: Some(failure),
             stopping: None,
@@ -199,17 +196,15 @@ impl Znode {
             self.committing = std::mem::take(&mut self.queued_outputs);
             self.committing_shares = std::mem::take(&mut self.queued_shares);
             self.commit_started_ms = Some(self.now().monotonic_ms);
-            self.unsaved = true;
             self.work(store, ctx, move |store| match store.commit(batch) {
                 Err(full @ StoreError::Full { .. }) => Ok(Done::Refused(full, store.contents()?)),
                 other => other.map(|()| Done::Stored),
             });
-        } else if self.snapshot_due && self.unsaved {
+        } else if self.snapshot_due {
             self.snapshot_due = false;
-            self.unsaved = false;
             self.work(store, ctx, |store| match store.snapshot() {
                 Err(error @ StoreError::Io { .. }) => {
-                    // The database has everything; the snapshot is for the day when it can't be read.
+                    // The journal has everything; the snapshot is for the day when the database can't be read.
                     tracing::warn!(%error, "no snapshot of the coordination store was written");
                     Ok(Done::Stored)
                 }
@@ -222,6 +217,13 @@ impl Znode {
             ctx.stop();
         } else {
             self.store = Some(store);
+        }
+    }
+
+    /// Has a snapshot written beside everything else.
+    fn save(&mut self) {
+        if let Some(Err(error)) = self.store.as_mut().map(|store| store.save()) {
+            self.fail(error);
         }
     }
 
@@ -347,8 +349,7 @@ impl Actor for Znode {
             znode.ticks += 1;
             if znode.ticks >= SNAPSHOT_TICKS {
                 znode.ticks = 0;
-                znode.snapshot_due = true;
-                znode.proceed(ctx);
+                znode.save();
             }
         });
     }

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock};
 
-use super::records::{Batch, ZXID, decode_zxid};
+use super::journal::Changes;
+use super::records::{FRAME, ZXID, decode_frame, decode_zxid};
 use super::reserve::{Reserve, is_full};
 use super::store::{Contents, Restore, StoreError};
 
@@ -45,7 +46,7 @@ pub(super) struct Database {
     file: File,
 }
 
-/// What an opened database has.
+/// What an opened database has, together with later changes.
 #[derive(Debug)]
 pub(super) struct Found<T> {
     /// What became of its records.
@@ -54,8 +55,6 @@ pub(super) struct Found<T> {
     pub(super) records: u64,
     /// The last transaction.
     pub(super) zxid: Option<i64>,
-    longest: u64,
-    total: u64,
 }
 
 /// Why a database did not open.
@@ -67,57 +66,83 @@ pub(super) enum Unopened {
 }
 
 impl Database {
-    /// Opens or creates the database in a directory of its own; returns it with what became of all it contains.
-    pub(super) fn open<R: Restore>(
-        path: &Path,
-        restore: R,
-    ) -> Result<(Self, Found<R::Output>), Unopened> {
+    /// Opens or creates the database in a directory of its own.
+    pub(super) fn open(path: &Path) -> Result<Self, Unopened> {
         let refused = |source| Unopened::Refused(io_error(path, source));
         wait_until_closed(path).map_err(refused)?;
         remove_unfinished(path).map_err(refused)?;
-        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let sled = sled::Config::new()
+        let sled = guarded(path, || {
+            sled::Config::new()
                 .path(path)
                 .cache_capacity(CACHE_BYTES)
                 .segment_size(SEGMENT_BYTES)
                 .mode(sled::Mode::LowSpace)
                 .flush_every_ms(None)
-                .open()?;
-            let found = find(&sled, restore)?;
-            Ok((sled, found))
-        }));
-        let (sled, found) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(sled::Error::Io(source)))
-                if source.raw_os_error().is_some() || is_full(&source) =>
-            {
-                return Err(refused(source));
-            }
-            Ok(Err(error)) => return Err(Unopened::Corrupt(error.to_string())),
-            Err(panic) => return Err(Unopened::Corrupt(panic_text(&*panic))),
-        };
-        let found = found.map_err(Unopened::Corrupt)?;
+                .open()
+        })?;
         // Blocks can be allocated through a descriptor for writing alone.
         let file = File::options()
             .write(true)
             .open(path.join("db"))
             .map_err(refused)?;
-        let database = Self {
+        Ok(Self {
             path: path.into(),
             sled: Some(sled),
-            longest: found.longest,
-            total: found.total,
+            longest: 0,
+            total: 0,
             file,
-        };
-        Ok((database, found))
+        })
     }
 
-    /// Stores a batch and returns when it is on the disk.
+    /// Returns the number of the last frame of the journal that is in here, if that was ever noted.
+    pub(super) fn last_frame(&self) -> Result<Option<u64>, Unopened> {
+        let nonsense = || Unopened::Corrupt("its last frame does not decode".into());
+        let frame = self.get(FRAME)?;
+        frame
+            .map(|frame| decode_frame(&frame).ok_or_else(nonsense))
+            .transpose()
+    }
+
+    /// Returns the last transaction.
+    pub(super) fn zxid(&self) -> Result<Option<i64>, Unopened> {
+        Ok(self.get(ZXID)?.and_then(|zxid| decode_zxid(&zxid)))
+    }
+
+    /// Tells whether nothing was ever stored.
+    pub(super) fn is_empty(&self) -> Result<bool, Unopened> {
+        let sled = self.sled().map_err(Unopened::Refused)?;
+        guarded(&self.path, || Ok(sled.is_empty()))
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, Unopened> {
+        let sled = self.sled().map_err(Unopened::Refused)?;
+        guarded(&self.path, || sled.get(key))
+    }
+
+    /// Goes through all records once, with later changes to them.
+    pub(super) fn restore<R: Restore>(
+        &mut self,
+        changes: &Changes,
+        restore: R,
+    ) -> Result<Found<R::Output>, Unopened> {
+        let sled = self.sled().map_err(Unopened::Refused)?;
+        let mut seen = Seen::default();
+        let found = guarded(&self.path, || seen.all(sled, changes, restore))?;
+        (self.longest, self.total) = (seen.longest, seen.total);
+        found.map_err(Unopened::Corrupt)
+    }
+
+    /// Stores what frames up to this one changed, all of it or nothing, and returns when it is on the disk.
     ///
     /// # Errors
     /// `Full` when there is no room for it, before anything was done. After any other nothing more may be stored.
-    pub(super) fn apply(&mut self, batch: Batch, reserve: &Reserve) -> Result<(), StoreError> {
-        self.make_room(&batch, reserve).map_err(|source| {
+    pub(super) fn apply(
+        &mut self,
+        changes: &Changes,
+        frame: u64,
+        reserve: &Reserve,
+    ) -> Result<(), StoreError> {
+        self.make_room(changes, reserve).map_err(|source| {
             let path = self.path.clone();
             if is_full(&source) {
                 StoreError::Full { path, source }
@@ -125,16 +150,16 @@ impl Database {
                 StoreError::Io { path, source }
             }
         })?;
-        let stored = self.write(batch);
+        let stored = self.write(changes, frame);
         if stored.is_err() {
             std::mem::forget(self.sled.take());
         }
         stored
     }
 
-    fn make_room(&mut self, batch: &Batch, reserve: &Reserve) -> io::Result<()> {
-        let values = || batch.entries.values().flatten().map(length);
-        let keys = batch.entries.keys().map(length).sum::<u64>();
+    fn make_room(&mut self, changes: &Changes, reserve: &Reserve) -> io::Result<()> {
+        let values = || changes.values().flatten().map(length);
+        let keys = changes.keys().map(length).sum::<u64>();
         let bytes = keys.saturating_add(values().sum());
         let needed = COMMIT_BYTES.saturating_add(WRITES_PER_VALUE.saturating_mul(bytes));
         reserve.claim(&self.file, needed)?;
@@ -150,16 +175,17 @@ impl Database {
         Ok(())
     }
 
-    fn write(&self, batch: Batch) -> Result<(), StoreError> {
-        let mut changes = sled::Batch::default();
-        for (key, value) in batch.entries {
+    fn write(&self, changes: &Changes, frame: u64) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in changes {
             match value {
-                Some(value) => changes.insert(key.as_ref(), value.as_ref()),
-                None => changes.remove(key.as_ref()),
+                Some(value) => batch.insert(key.as_ref(), value.as_ref()),
+                None => batch.remove(key.as_ref()),
             }
         }
+        batch.insert(FRAME, &frame.to_be_bytes());
         let sled = self.sled()?;
-        sled.apply_batch(changes)
+        sled.apply_batch(batch)
             .and_then(|()| sled.flush())
             .map_err(|source| self.error(source))?;
         self.file
@@ -167,14 +193,16 @@ impl Database {
             .map_err(|source| io_error(&self.path, source))
     }
 
-    /// Reads everything, in order.
+    /// Reads everything, in order, the number of the last frame as well.
     pub(super) fn records(&self) -> Result<sled::Iter, StoreError> {
         Ok(self.sled()?.iter())
     }
 
-    /// Reads everything.
+    /// Reads everything that was stored.
     pub(super) fn contents(&self) -> Result<Contents, StoreError> {
-        contents(self.sled()?).map_err(|source| self.error(source))
+        let mut contents = contents(self.sled()?).map_err(|source| self.error(source))?;
+        contents.remove(FRAME);
+        Ok(contents)
     }
 
     fn sled(&self) -> Result<&sled::Db, StoreError> {
@@ -194,39 +222,98 @@ fn length(bytes: &Bytes) -> u64 {
     bytes.len() as u64
 }
 
-/// Goes through all records once; the inner error says what is wrong with them.
-fn find<R: Restore>(
-    sled: &sled::Db,
-    mut restore: R,
-) -> sled::Result<Result<Found<R::Output>, String>> {
-    let (mut records, mut longest, mut total) = (0, 0, 0);
-    let mut zxid = None;
-    for record in sled.iter() {
-        let (key, value) = record?;
+/// Has sled do something; some garbage makes it panic.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Unopened> {
+    match std::panic::catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(sled::Error::Io(source))) if source.raw_os_error().is_some() || is_full(&source) => {
+            Err(Unopened::Refused(io_error(path, source)))
+        }
+        Ok(Err(error)) => Err(Unopened::Corrupt(error.to_string())),
+        Err(panic) => Err(Unopened::Corrupt(panic_text(&*panic))),
+    }
+}
+
+/// What is noted of records while they are restored.
+#[derive(Default)]
+struct Seen {
+    records: u64,
+    longest: u64,
+    total: u64,
+    zxid: Option<i64>,
+}
+
+impl Seen {
+    /// Goes through the records and the changes, both in the order of their keys; the inner error says what is wrong with
+    /// them.
+    fn all<R: Restore>(
+        &mut self,
+        sled: &sled::Db,
+        changes: &Changes,
+        mut restore: R,
+    ) -> sled::Result<Result<Found<R::Output>, String>> {
+        let mut changes = changes.iter().peekable();
+        for record in sled.iter() {
+            let (key, value) = record?;
+            let mut is_changed = false;
+            while let Some((changed, new)) = changes.next_if(|(changed, _)| ***changed <= *key) {
+                is_changed |= *changed == *key;
+                if let Err(error) = self.change(changed, new.as_deref(), &mut restore) {
+                    return Ok(Err(error));
+                }
+            }
+            if !is_changed
+                && *key != *FRAME
+                && let Err(error) = self.record(&key, &value, &mut restore)
+            {
+                return Ok(Err(error));
+            }
+        }
+        for (changed, new) in changes {
+            if let Err(error) = self.change(changed, new.as_deref(), &mut restore) {
+                return Ok(Err(error));
+            }
+        }
+        if self.records > 0 && self.zxid.is_none() {
+            return Ok(Err("its last transaction is missing".into()));
+        }
+        let (records, zxid) = (self.records, self.zxid);
+        let found = |restored| Found {
+            restored,
+            records,
+            zxid,
+        };
+        Ok(restore
+            .finish()
+            .map(found)
+            .map_err(|error| error.to_string()))
+    }
+
+    fn change(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        restore: &mut impl Restore,
+    ) -> Result<(), String> {
+        value.map_or(Ok(()), |value| self.record(key, value, restore))
+    }
+
+    fn record(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        restore: &mut impl Restore,
+    ) -> Result<(), String> {
         if *key == *ZXID {
-            zxid = decode_zxid(&value);
+            self.zxid = decode_zxid(value);
         }
-        records += 1;
-        longest = longest.max(value.len() as u64);
-        total += value.len() as u64;
-        if let Err(error) = restore.record(&key, &value) {
-            return Ok(Err(error.to_string()));
-        }
+        self.records += 1;
+        self.longest = self.longest.max(value.len() as u64);
+        self.total += value.len() as u64;
+        restore
+            .record(key, value)
+            .map_err(|error| error.to_string())
     }
-    if records > 0 && zxid.is_none() {
-        return Ok(Err("its last transaction is missing".into()));
-    }
-    let found = |restored| Found {
-        restored,
-        records,
-        zxid,
-        longest,
-        total,
-    };
-    Ok(restore
-        .finish()
-        .map(found)
-        .map_err(|error| error.to_string()))
 }
 
 fn contents(sled: &sled::Db) -> sled::Result<Contents> {

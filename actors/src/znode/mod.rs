@@ -4,7 +4,7 @@
 //! connection ── Requests ─▶ actor ─▶ service ─┬─▶ tree, by transactions
 //!     ▲                       │               ├─▶ sessions
 //!     │                       │               └─▶ watches
-//!   outbox ◀── after that ── store (sled, snapshot)
+//!   outbox ◀── after that ── store (journal, sled, snapshot)
 //! ```
 //!
 //! Pure: [`tree`], [`transaction`], [`sessions`], [`watches`], and [`service`] that joins them. The [`actor`] gives it
@@ -16,6 +16,8 @@ pub mod admin;
 pub mod connection;
 mod database;
 pub mod four_letter;
+mod journal;
+mod keeper;
 #[cfg(test)]
 mod many_nodes_tests;
 pub mod node;
@@ -23,6 +25,7 @@ mod operations;
 pub mod outbox;
 pub mod paths;
 pub mod records;
+mod recovery;
 mod reserve;
 pub mod server;
 pub mod service;

@@ -9,6 +9,8 @@ use super::tree::Tree;
 
 /// Key of the last transaction's number.
 pub const ZXID: &[u8] = b"zxid";
+/// Key of the number of the last frame of the journal that the database, or a snapshot, has.
+pub const FRAME: &[u8] = b"frame";
 /// First byte of the keys of nodes; their paths follow.
 pub const NODE: u8 = b'n';
 /// First byte of the keys of sessions; their ids follow.
@@ -76,6 +78,11 @@ impl Batch {
 /// Reads the last transaction's number.
 pub fn decode_zxid(value: &[u8]) -> Option<i64> {
     value.try_into().ok().map(i64::from_be_bytes)
+}
+
+/// Reads the number of a frame.
+pub fn decode_frame(value: &[u8]) -> Option<u64> {
+    value.try_into().ok().map(u64::from_be_bytes)
 }
 
 /// Reads a session: id, time-out in milliseconds, password.

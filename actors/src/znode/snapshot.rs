@@ -17,26 +17,35 @@ use super::store::Contents;
 const MAGIC: &[u8] = b"troupe-znodes-1\n";
 const END: u32 = u32::MAX;
 
-/// Writes a snapshot beside `path`, flushes it to disk and puts it in the place of the last one.
-pub fn write<K, V>(path: &Path, records: impl Iterator<Item = io::Result<(K, V)>>) -> io::Result<()>
+/// Writes a snapshot beside `path`, flushes it to disk and puts it in the place of the last one; returns its length.
+pub fn write<K, V>(
+    path: &Path,
+    records: impl Iterator<Item = io::Result<(K, V)>>,
+) -> io::Result<u64>
 where
     K: AsRef<[u8]>,
     V: AsRef<[u8]>,
 {
     let temporary = path.with_extension("tmp");
-    if let Err(error) = write_all(&temporary, records) {
-        // On a full disk, what was written of it is in the way.
-        let _ = std::fs::remove_file(&temporary);
-        return Err(error);
-    }
+    let length = match write_all(&temporary, records) {
+        Ok(length) => length,
+        Err(error) => {
+            // On a full disk, what was written of it is in the way.
+            let _ = std::fs::remove_file(&temporary);
+            return Err(error);
+        }
+    };
     std::fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
+    if let Some(directory) = path.parent() {
+        File::open(directory)?.sync_all()?;
     }
+    Ok(length)
 }
 
-fn write_all<K, V>(path: &Path, records: impl Iterator<Item = io::Result<(K, V)>>) -> io::Result<()>
+fn write_all<K, V>(
+    path: &Path,
+    records: impl Iterator<Item = io::Result<(K, V)>>,
+) -> io::Result<u64>
 where
     K: AsRef<[u8]>,
     V: AsRef<[u8]>,
@@ -65,7 +74,8 @@ where
         .out
         .into_inner()
         .map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file.metadata()?.len())
 }
 
 /// Reads a snapshot; `None` if there is none, an error of kind `InvalidData` if it is not whole.

@@ -108,6 +108,12 @@ pub trait ZnodeStore: Send + 'static {
     /// nothing more is written.
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError>;
 
+    /// Sees to it that a copy of everything is written soon, if something has changed since the last one. Does not wait
+    /// for it.
+    fn save(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Writes a copy of everything from which the store can be rebuilt, if something has changed since the last one.
     fn snapshot(&mut self) -> Result<(), StoreError>;
 
