@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use tracing::{info, warn};
 use troupe_actors::config::zookeeper::{ZookeeperConfig, ZookeeperConfigError};
@@ -16,7 +15,7 @@ use troupe_actors::znode::{Coordination, CoordinationError};
 use crate::cli::output;
 use crate::file_limit;
 use crate::port_holder::holders;
-use crate::server::{address, threads};
+use crate::server::address;
 use crate::signals;
 
 /// What the command line says about the service.
@@ -71,8 +70,7 @@ fn start(options: &ZookeeperOptions) -> Result<(), ServiceError> {
 /// Serves until the first signal, or until the store fails; a second signal ends the process at once.
 async fn serve(config: ZookeeperConfig) -> Result<(), ServiceError> {
     let mut termination = signals::Termination::watch();
-    let threads = threads(available_parallelism().map_or(1, usize::from));
-    let runtime = Runtime::shared(Arc::new(SystemClock::new()), threads);
+    let runtime = Runtime::single_threaded(Arc::new(SystemClock::new())).with_coordination();
     let (data_dir, port) = (config.znode.data_dir.clone(), config.znode.client_port);
     let mut service = Coordination::start(config.znode, &runtime)
         .await

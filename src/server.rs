@@ -75,7 +75,11 @@ async fn serve(config: BrokerConfig) -> Result<(), ServerError> {
         true => config.log_cleaner_threads,
         false => 0,
     };
-    let runtime = Runtime::shared(Arc::new(SystemClock::new()), threads).with_cleaners(cleaners);
+    let mut runtime =
+        Runtime::shared(Arc::new(SystemClock::new()), threads).with_cleaners(cleaners);
+    if config.zookeeper_connect.is_none() {
+        runtime = runtime.with_coordination();
+    }
     let mut broker = Broker::start(config, runtime, Arc::new(Disk))
         .await
         .map_err(|error| {
@@ -100,7 +104,7 @@ async fn serve(config: BrokerConfig) -> Result<(), ServerError> {
 }
 
 /// More threads than processors would only get into each other's way.
-pub(crate) fn threads(configured: usize) -> usize {
+fn threads(configured: usize) -> usize {
     configured
         .min(available_parallelism().map_or(configured, usize::from))
         .max(1)

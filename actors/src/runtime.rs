@@ -142,6 +142,19 @@ impl ThreadPool {
         }
     }
 
+    /// Does something on the thread chosen by `key` that may block there; `None` if that thread has ended.
+    pub async fn run<T, F>(&self, key: usize, work: F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let (done, result) = tokio::sync::oneshot::channel();
+        self.spawn(key, move || async move {
+            let _ = done.send(work());
+        });
+        result.await.ok()
+    }
+
     /// Asks every thread to stop once it has nothing to run.
     pub fn stop(&self) {
         for arbiter in self.arbiters.iter() {
@@ -195,6 +208,13 @@ impl Blocking {
         }
     }
 
+    /// Waits as long as a simulation says that work takes which the caller does itself; otherwise not at all.
+    pub async fn pause(&self) {
+        if let Self::Simulated(delay) = self {
+            tokio::time::sleep(delay()).await;
+        }
+    }
+
     /// Has the work done; nobody waits for it.
     pub fn start(&self, work: impl FnOnce() + Send + 'static) {
         actix_rt::spawn(self.run(work));
@@ -215,6 +235,8 @@ pub struct Runtime {
     pub logs: ThreadPool,
     /// Logs are compacted here, and nothing else happens here.
     pub cleaners: ThreadPool,
+    /// The embedded coordination service lives here, with its connections and the flushes of its journal.
+    pub coordination: ThreadPool,
     /// Flushes and whole files are done here.
     pub blocking: Blocking,
     /// Clients and other brokers are here.
@@ -230,6 +252,7 @@ impl Runtime {
             gateway: threads.clone(),
             logs: threads,
             cleaners: ThreadPool::current(),
+            coordination: ThreadPool::current(),
             blocking: Blocking::Pool,
             network: Network::System,
         }
@@ -239,6 +262,14 @@ impl Runtime {
     pub fn with_cleaners(self, size: usize) -> Self {
         Self {
             cleaners: ThreadPool::start_named(size, "log-cleaner"),
+            ..self
+        }
+    }
+
+    /// Gives the coordination service a thread of its own, which waits for the disk while nobody else does.
+    pub fn with_coordination(self) -> Self {
+        Self {
+            coordination: ThreadPool::start_named(1, "znode"),
             ..self
         }
     }
@@ -255,6 +286,7 @@ impl Runtime {
             gateway: ThreadPool::current(),
             logs: ThreadPool::current(),
             cleaners: ThreadPool::current(),
+            coordination: ThreadPool::current(),
             blocking: Blocking::Pool,
             network: Network::System,
         }

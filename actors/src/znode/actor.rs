@@ -1,8 +1,8 @@
 //! The znode actor: gives requests to the service, stores its transactions and lets the replies go after that.
 //!
-//! One commit is under way at a time, on the blocking pool; transactions that come meanwhile are stored together by the
-//! next one. Whatever was computed after a transaction (reads and events as well) leaves after it is on disk, so nobody
-//! ever sees what could still be lost.
+//! Transactions are stored together: a commit begins when all requests that can be read have been taken. It is made on
+//! the actor's own thread, which has nothing to do meanwhile, because whatever is computed after a transaction (reads and
+//! events as well) leaves after it is on disk, so that nobody ever sees what could still be lost.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -87,18 +87,15 @@ const TICK: Duration = Duration::from_millis(500);
 /// Changes are in a snapshot after this many ticks at the latest.
 const SNAPSHOT_TICKS: u32 = 120;
 
-/// How a piece of work of the store ended, when the service goes on.
-enum Done {
-    /// It did what it was told.
-    Stored,
-    /// There was no room for the commit; this is what the store has.
-    Refused(StoreError, Contents),
-}
+/// So often more requests are waited for, as long as some come, before a commit begins.
+const MOST_TURNS: u32 = 64;
+/// A commit that takes so long does not count against the sessions: nobody could be heard.
+const LONG_COMMIT_MS: i64 = 50;
 
 /// The embedded coordination service.
 pub struct Znode {
     service: Service,
-    /// `None` while the blocking pool has it.
+    /// `None` at the end.
     store: Option<Box<dyn ZnodeStore>>,
     clock: Arc<dyn Clock>,
     blocking: Blocking,
@@ -106,17 +103,14 @@ pub struct Znode {
     statistics: Statistics,
     started_ms: i64,
     connections: BTreeMap<ConnectionId, Outbox>,
-    /// Leave when the commit that is under way is done.
-    committing: Vec<Output>,
     /// Stored by the next commit, and what leaves after it.
     queued: Batch,
     queued_outputs: Vec<Output>,
-    /// What the requests hold whose replies are in `committing` and in `queued_outputs`.
-    committing_shares: Vec<OwnedSemaphorePermit>,
+    /// What the requests hold whose replies are in `queued_outputs`.
     queued_shares: Vec<OwnedSemaphorePermit>,
-    commit_started_ms: Option<i64>,
+    /// A commit follows when nothing more comes.
+    is_committing: bool,
     ticks: u32,
-    snapshot_due: bool,
     /// Told when nobody is served any more; `None` from then on. Dropped without a word by a panic.
     failure: Option<oneshot::Sender<StoreError>>,
     stopping: Option<oneshot::Sender<Result<(), StoreError>>>,
@@ -142,14 +136,11 @@ impl Znode {
             statistics: Statistics::default(),
             started_ms,
             connections: BTreeMap::new(),
-            committing: Vec::new(),
             queued: Batch::default(),
             queued_outputs: Vec::new(),
-            committing_shares: Vec::new(),
             queued_shares: Vec::new(),
-            commit_started_ms: None,
+            is_committing: false,
             ticks: 0,
-            snapshot_due: false,
             failure: Some(failure),
             stopping: None,
         }
@@ -164,14 +155,60 @@ impl Znode {
         self.expect(&step.outputs);
         if let Some(batch) = step.batch {
             self.queued.merge(batch);
+            if !std::mem::replace(&mut self.is_committing, true) {
+                self.commit_soon(0, ctx);
+            }
+        }
+        if self.is_committing {
             self.queued_outputs.extend(step.outputs);
-            self.proceed(ctx);
-        } else if !self.queued.is_empty() {
-            self.queued_outputs.extend(step.outputs);
-        } else if self.commit_started_ms.is_some() {
-            self.committing.extend(step.outputs);
         } else {
             self.send(step.outputs, 0);
+        }
+    }
+
+    /// Commits when everybody who can be heard was heard, and nothing more came.
+    fn commit_soon(&mut self, turn: u32, ctx: &mut Context<Self>) {
+        let before = self.queued.transactions;
+        // Ready again only after sockets were looked at, and their connections had their turn.
+        let blocking = self.blocking.clone();
+        let others = async move {
+            if turn == 0 {
+                blocking.pause().await;
+            }
+            tokio::task::yield_now().await;
+        };
+        ctx.spawn(others.into_actor(self).map(move |(), znode, ctx| {
+            if znode.queued.transactions > before && turn < MOST_TURNS {
+                znode.commit_soon(turn + 1, ctx);
+            } else {
+                znode.commit();
+            }
+        }));
+    }
+
+    /// Stores what is queued, and lets go what waits for that.
+    fn commit(&mut self) {
+        self.is_committing = false;
+        let Some(store) = self.store.as_mut().filter(|_| !self.queued.is_empty()) else {
+            return;
+        };
+        let begun_ms = Now::of(self.clock.as_ref()).monotonic_ms;
+        let result = match store.commit(std::mem::take(&mut self.queued)) {
+            Err(full @ StoreError::Full { .. }) => store.contents().map(|all| Some((full, all))),
+            other => other.map(|()| None),
+        };
+        let took_ms = self.now().monotonic_ms - begun_ms;
+        if took_ms >= LONG_COMMIT_MS {
+            self.service.was_deaf(took_ms);
+        }
+        match result {
+            Ok(None) => {
+                let outputs = std::mem::take(&mut self.queued_outputs);
+                self.send(outputs, took_ms);
+                self.queued_shares.clear();
+            }
+            Ok(Some((full, contents))) => self.go_back(&full, &contents),
+            Err(error) => self.fail(error),
         }
     }
 
@@ -186,40 +223,6 @@ impl Znode {
         }
     }
 
-    /// Gives the store the next thing to do, if it is here and there is one.
-    fn proceed(&mut self, ctx: &mut Context<Self>) {
-        let Some(store) = self.store.take() else {
-            return;
-        };
-        if !self.queued.is_empty() {
-            let batch = std::mem::take(&mut self.queued);
-            self.committing = std::mem::take(&mut self.queued_outputs);
-            self.committing_shares = std::mem::take(&mut self.queued_shares);
-            self.commit_started_ms = Some(self.now().monotonic_ms);
-            self.work(store, ctx, move |store| match store.commit(batch) {
-                Err(full @ StoreError::Full { .. }) => Ok(Done::Refused(full, store.contents()?)),
-                other => other.map(|()| Done::Stored),
-            });
-        } else if self.snapshot_due {
-            self.snapshot_due = false;
-            self.work(store, ctx, |store| match store.snapshot() {
-                Err(error @ StoreError::Io { .. }) => {
-                    // The journal has everything; the snapshot is for the day when the database can't be read.
-                    tracing::warn!(%error, "no snapshot of the coordination store was written");
-                    Ok(Done::Stored)
-                }
-                result => result.map(|()| Done::Stored),
-            });
-        } else if let Some(done) = self.stopping.take() {
-            drop(store);
-            self.connections.clear();
-            let _ = done.send(Ok(()));
-            ctx.stop();
-        } else {
-            self.store = Some(store);
-        }
-    }
-
     /// Has a snapshot written beside everything else.
     fn save(&mut self) {
         if let Some(Err(error)) = self.store.as_mut().map(|store| store.save()) {
@@ -227,34 +230,29 @@ impl Znode {
         }
     }
 
-    fn work(
-        &mut self,
-        mut store: Box<dyn ZnodeStore>,
-        ctx: &mut Context<Self>,
-        work: impl FnOnce(&mut dyn ZnodeStore) -> Result<Done, StoreError> + Send + 'static,
-    ) {
-        let work = self.blocking.run(move || {
-            let result = work(store.as_mut());
-            (store, result)
+    /// Stores everything and writes a snapshot, on the blocking pool because that can take a while.
+    fn end(&mut self, ctx: &mut Context<Self>) {
+        self.commit();
+        let Some(mut store) = self.store.take() else {
+            return;
+        };
+        let saved = self.blocking.run(move || match store.snapshot() {
+            Err(error @ StoreError::Io { .. }) => {
+                // The journal has everything; the snapshot is for the day when the database can't be read.
+                tracing::warn!(%error, "no snapshot of the coordination store was written");
+                Ok(())
+            }
+            result => result,
         });
-        ctx.spawn(work.into_actor(self).map(|done, znode, ctx| {
-            let result = match done {
-                Ok((store, result)) => {
-                    znode.store = Some(store);
-                    result
+        ctx.spawn(saved.into_actor(self).map(|saved, znode, ctx| {
+            match saved.unwrap_or_else(|died| Err(StoreError::Panicked(died.to_string()))) {
+                Ok(()) => {
+                    znode.connections.clear();
+                    if let Some(done) = znode.stopping.take() {
+                        let _ = done.send(Ok(()));
+                    }
+                    ctx.stop();
                 }
-                Err(died) => Err(StoreError::Panicked(died.to_string())),
-            };
-            match result {
-                Ok(Done::Stored) => {
-                    znode.committing_shares.clear();
-                    let outputs = std::mem::take(&mut znode.committing);
-                    let now_ms = znode.now().monotonic_ms;
-                    let started_ms = znode.commit_started_ms.take().unwrap_or(now_ms);
-                    znode.send(outputs, now_ms - started_ms);
-                    znode.proceed(ctx);
-                }
-                Ok(Done::Refused(full, contents)) => znode.go_back(&full, &contents, ctx),
                 Err(error) => znode.fail(error),
             }
         }));
@@ -262,17 +260,14 @@ impl Znode {
 
     /// Goes back to what is stored. Nobody was shown more than that; whoever waits for an answer loses the connection
     /// instead, and so do all others, because what they were to be told may rest on what is taken back.
-    fn go_back(&mut self, full: &StoreError, contents: &Contents, ctx: &mut Context<Self>) {
+    fn go_back(&mut self, full: &StoreError, contents: &Contents) {
         tracing::error!(
             "no room for a change of the coordination service, which is refused; its clients have to connect again: {full}"
         );
         self.drop_connections();
         let timeouts = self.service.sessions().range();
         match Service::restore(contents, timeouts, self.now()) {
-            Ok(service) => {
-                self.service = service;
-                self.proceed(ctx);
-            }
+            Ok(service) => self.service = service,
             Err(error) => self.fail(StoreError::Lost {
                 path: self.settings.data_dir.clone(),
                 reason: error.to_string(),
@@ -295,11 +290,8 @@ impl Znode {
 
     /// Closes all connections and forgets what was to be stored and sent.
     fn drop_connections(&mut self) {
-        self.commit_started_ms = None;
         self.connections.clear();
-        self.committing.clear();
         self.queued_outputs.clear();
-        self.committing_shares.clear();
         self.queued_shares.clear();
         self.queued = Batch::default();
     }
@@ -390,10 +382,8 @@ impl Handler<Requests> for Znode {
             let step = self.service.request(message.connection, request, now);
             self.perform(step, ctx);
         }
-        if !self.queued.is_empty() {
+        if self.is_committing {
             self.queued_shares.push(message.share);
-        } else if self.commit_started_ms.is_some() {
-            self.committing_shares.push(message.share);
         }
     }
 }
@@ -449,7 +439,6 @@ impl Handler<Stop> for Znode {
             return;
         }
         self.stopping = Some(done);
-        self.snapshot_due = true;
-        self.proceed(ctx);
+        self.end(ctx);
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use actix::{Actor, Addr};
+use actix::Addr;
 use tokio::sync::{oneshot, watch};
 use troupe_protocol::zookeeper::frame::DEFAULT_MAX_FRAME;
 
@@ -109,13 +109,13 @@ pub struct Coordination {
 }
 
 impl Coordination {
-    /// Opens the store, listens and serves. The actor lives on the calling thread, connections on those of the gateway.
+    /// Opens the store, listens and serves, on the thread that the runtime has for it.
     pub async fn start(config: ZnodeConfig, runtime: &Runtime) -> Result<Self, CoordinationError> {
         let (directory, timeouts) = (config.data_dir.clone(), config.timeouts());
         let now = Now::of(runtime.clock.as_ref());
         let open = move || SledStore::open(&directory, || Restoration::new(timeouts, now));
-        let opened = runtime.blocking.run(open).await;
-        let (store, service) = opened.map_err(|_| CoordinationError::Died)??;
+        let opened = runtime.coordination.run(0, open).await;
+        let (store, service) = opened.ok_or(CoordinationError::Died)??;
         Self::serve(config, runtime, Box::new(store), service).await
     }
 
@@ -152,7 +152,9 @@ impl Coordination {
             four_letter_words: config.four_letter_words.clone(),
         };
         let (failed, failure) = oneshot::channel();
-        let addr = Znode::new(service, store, runtime, settings, failed).start();
+        let of = runtime.clone();
+        let znode = move |_: &mut _| Znode::new(service, store, &of, settings, failed);
+        let addr = runtime.coordination.start_actor(0, znode);
         let (stop, stopped) = watch::channel(false);
         let acceptor = Arc::new(Acceptor {
             znode: addr.clone(),
@@ -286,9 +288,8 @@ impl Acceptor {
             *count += 1;
         }
         let connection = self.next.fetch_add(1, Ordering::Relaxed);
-        let thread = usize::try_from(connection).unwrap_or_default();
         let runtime = self.runtime.clone();
-        runtime.gateway.spawn(thread, move || async move {
+        runtime.coordination.spawn(0, move || async move {
             self.serve(stream, peer, connection).await;
             self.release(address);
         });

@@ -243,6 +243,11 @@ impl Service {
         self.watches.disconnect(connection);
     }
 
+    /// Takes note that nobody could be heard for so long, which ends no session.
+    pub fn was_deaf(&mut self, lost_ms: i64) {
+        self.sessions.prolong(lost_ms);
+    }
+
     /// Ends sessions that were not heard, and nodes whose life is over. Called at least every second.
     pub fn tick(&mut self, now: Now) -> Step {
         let mut step = Step::default();

@@ -153,13 +153,21 @@ impl Sessions {
         }
     }
 
-    /// Returns the sessions that were not heard for their time-out.
-    pub fn expired(&mut self, now_ms: i64) -> Vec<i64> {
-        let lost_ms = (now_ms - self.last_tick_ms - LONGEST_TICK_MS).max(0);
-        self.last_tick_ms = now_ms;
+    /// Has time in which nobody could be heard not count against the sessions.
+    pub fn prolong(&mut self, lost_ms: i64) {
         for session in self.table.values_mut() {
             session.deadline_ms += lost_ms;
         }
+        self.last_tick_ms += lost_ms;
+    }
+
+    /// Returns the sessions that were not heard for their time-out.
+    pub fn expired(&mut self, now_ms: i64) -> Vec<i64> {
+        let lost_ms = (now_ms - self.last_tick_ms - LONGEST_TICK_MS).max(0);
+        if lost_ms > 0 {
+            self.prolong(lost_ms);
+        }
+        self.last_tick_ms = now_ms;
         self.table
             .iter()
             .filter(|(_, session)| session.deadline_ms <= now_ms)
@@ -205,6 +213,17 @@ mod tests {
             let (_, session) = sessions.create(1, wanted, PASSWORD, 0);
             assert_eq!(session.timeout_ms, granted);
         }
+    }
+
+    #[test]
+    fn time_in_which_nobody_could_be_heard_counts_once() {
+        let mut sessions = sessions();
+        let (id, _) = sessions.create(1, 6000, PASSWORD, 0);
+        sessions.prolong(7_000);
+        for now in [7_000, 9_000, 11_000, 12_500] {
+            assert_eq!(sessions.expired(now), []);
+        }
+        assert_eq!(sessions.expired(13_000), [id]);
     }
 
     #[test]
