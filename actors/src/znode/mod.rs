@@ -13,6 +13,7 @@
 pub mod acl;
 pub mod actor;
 pub mod admin;
+pub mod children;
 pub mod connection;
 mod database;
 pub mod four_letter;

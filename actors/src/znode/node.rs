@@ -1,11 +1,12 @@
 //! One znode, and its form in the store.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use troupe_protocol::zookeeper::jute::{JuteError, Reader, Writer};
 use troupe_protocol::zookeeper::{Acl, Stat};
+
+use super::children::Children;
 
 /// The owner of containers.
 pub const CONTAINER_OWNER: i64 = i64::MIN;
@@ -19,8 +20,11 @@ const FORMAT: u8 = 1;
 /// What is kept of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
+    /// The name, and the data behind it: one allocation for both, because there are many nodes.
+    text: Box<[u8]>,
+    name_len: u32,
     /// Null is not the same as empty.
-    pub data: Option<Bytes>,
+    has_data: bool,
     /// Shared, because nearly all nodes have the same one.
     pub acl: Arc<[Acl]>,
     /// Transaction that created the node.
@@ -41,8 +45,8 @@ pub struct Node {
     pub child_creates: i32,
     /// Session of an ephemeral node, 0 for a persistent one, else container or TTL.
     pub ephemeral_owner: i64,
-    /// Names of the children; not stored, it follows from their paths.
-    pub children: BTreeSet<Bytes>,
+    /// The nodes below; not stored with it.
+    pub children: Children,
 }
 
 /// What a node's owner field says of its life.
@@ -59,10 +63,12 @@ pub enum Life {
 }
 
 impl Node {
-    /// Returns a node as a create makes it.
-    pub fn new(data: Option<Bytes>, acl: Arc<[Acl]>, owner: i64, zxid: i64, now_ms: i64) -> Self {
+    /// Returns a node as a create makes it, without a name yet.
+    pub fn new(data: Option<&[u8]>, acl: Arc<[Acl]>, owner: i64, zxid: i64, now_ms: i64) -> Self {
         Self {
-            data,
+            text: data.unwrap_or_default().into(),
+            name_len: 0,
+            has_data: data.is_some(),
             acl,
             czxid: zxid,
             mzxid: zxid,
@@ -73,8 +79,32 @@ impl Node {
             aversion: 0,
             child_creates: 0,
             ephemeral_owner: owner,
-            children: BTreeSet::new(),
+            children: Children::default(),
         }
+    }
+
+    /// Returns the last part of its path.
+    pub fn name(&self) -> &[u8] {
+        self.text.get(..self.name_len as usize).unwrap_or_default()
+    }
+
+    /// Returns its data; null is not the same as empty.
+    pub fn data(&self) -> Option<&[u8]> {
+        let data = self.text.get(self.name_len as usize..).unwrap_or_default();
+        self.has_data.then_some(data)
+    }
+
+    /// Sets its name.
+    pub fn set_name(&mut self, name: &[u8]) {
+        self.text = [name, self.data().unwrap_or_default()].concat().into();
+        // Names come in frames, which are shorter.
+        self.name_len = u32::try_from(name.len()).unwrap_or(u32::MAX);
+    }
+
+    /// Sets its data.
+    pub fn set_data(&mut self, data: Option<&[u8]>) {
+        self.text = [self.name(), data.unwrap_or_default()].concat().into();
+        self.has_data = data.is_some();
     }
 
     /// Returns how long the node lives.
@@ -112,7 +142,7 @@ impl Node {
 
     /// Returns how many bytes of data there are.
     pub fn data_len(&self) -> usize {
-        self.data.as_ref().map_or(0, Bytes::len)
+        self.text.len() - self.name_len as usize
     }
 
     /// Returns the node as it is stored.
@@ -132,7 +162,7 @@ impl Node {
         for int in [self.version, self.aversion, self.child_creates] {
             out.put_i32(int);
         }
-        out.buffer(self.data.as_deref());
+        out.buffer(self.data());
         out.length(self.acl.len());
         for acl in self.acl.iter() {
             acl.encode(&mut out);
@@ -156,8 +186,7 @@ impl Node {
         node.version = reader.int()?;
         node.aversion = reader.int()?;
         node.child_creates = reader.int()?;
-        // Its own allocation, so that the rest of the stored record is not kept with it.
-        node.data = reader.buffer()?.map(|data| Bytes::copy_from_slice(&data));
+        node.set_data(reader.buffer()?.as_deref());
         let acl = reader.vector(Acl::decode)?.unwrap_or_default();
         node.acl = acl
             .iter()
@@ -186,11 +215,22 @@ mod tests {
 
     #[test]
     fn a_stored_node_comes_back() {
-        for data in [None, Some(Bytes::new()), Some(Bytes::from_static(b"x"))] {
+        for data in [None, Some(&b""[..]), Some(b"x")] {
             let mut node = Node::new(data, Arc::new([Acl::open()]), 7, 3, 99);
             (node.version, node.aversion, node.child_creates) = (1, 2, 3);
             (node.mzxid, node.pzxid, node.mtime) = (4, 5, 100);
-            assert_eq!(Node::decode(&node.encode()), Ok(Some(node)));
+            assert_eq!(node.data(), data);
+            let decoded = Node::decode(&node.encode()).unwrap().unwrap();
+            assert_eq!(decoded, node);
+            node.set_name(b"name");
+            assert_eq!((node.name(), node.data()), (&b"name"[..], data));
+            node.set_data(Some(b"other"));
+            assert_eq!(
+                (node.name(), node.data()),
+                (&b"name"[..], Some(&b"other"[..]))
+            );
+            node.set_data(data);
+            assert_eq!((node.data(), node.data_len()), (data, decoded.data_len()));
         }
         assert_eq!(Node::decode(b""), Err(JuteError::Truncated));
         assert_eq!(Node::decode(b"\x01\0"), Err(JuteError::Truncated));

@@ -64,12 +64,11 @@ pub fn upwards(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Returns the path of a child.
-pub fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
-    match parent {
-        b"/" => [b"/", name].concat(),
-        _ => [parent, b"/", name].concat(),
-    }
+/// Returns the names on the way from the root to a node, none for the root; `None` without a slash at the beginning.
+pub fn names(path: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
+    let below = path.strip_prefix(b"/")?;
+    let is_root = below.is_empty();
+    Some(below.split(|&byte| byte == b'/').filter(move |_| !is_root))
 }
 
 #[cfg(test)]
@@ -110,5 +109,19 @@ mod tests {
         assert_eq!(names, [&b"/a/b"[..], b"/a", b"/"]);
         assert_eq!(upwards(b"/").count(), 1);
         assert_eq!(upwards(b"nonsense").count(), 1);
+    }
+
+    #[test]
+    fn names_lead_from_the_root() {
+        let names = |path: &'static [u8]| super::names(path).map(|names| names.collect::<Vec<_>>());
+        assert_eq!(names(b"/"), Some(vec![]));
+        assert_eq!(names(b"/a/b"), Some(vec![&b"a"[..], b"b"]));
+        assert_eq!(
+            names(b"/a/"),
+            Some(vec![&b"a"[..], b""]),
+            "which no node has"
+        );
+        assert_eq!(names(b"a"), None);
+        assert_eq!(names(b""), None);
     }
 }

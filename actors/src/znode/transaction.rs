@@ -251,7 +251,7 @@ impl<'a> Transaction<'a> {
             return Err(ErrorCode::NoChildrenForEphemerals);
         }
         let Author { zxid, now_ms, .. } = self.author;
-        let data = create.data.as_deref().map(Bytes::copy_from_slice);
+        let data = create.data.as_deref();
         self.put_in(&path, Node::new(data, list.into(), owner, zxid, now_ms));
         let stat = self.tree.node(&path).map(Node::stat).unwrap_or_default();
         Ok(match create.op {
@@ -305,7 +305,6 @@ impl<'a> Transaction<'a> {
         let node = self.permitted(path, perms::WRITE)?;
         expect_version(node.version, version)?;
         let path = Bytes::copy_from_slice(path);
-        let data = data.map(Bytes::copy_from_slice);
         let old = self.tree.replace_data(&path, data);
         let node = self.tree.node_mut(&path).ok_or(ErrorCode::NoNode)?;
         self.undo.push(Undo::SetData {
@@ -353,10 +352,10 @@ impl<'a> Transaction<'a> {
     }
 
     fn put_in(&mut self, path: &Bytes, node: Node) {
-        let Some((parent_path, name)) = paths::split(path) else {
+        let Some((parent_path, _)) = paths::split(path) else {
             return;
         };
-        let (parent_path, name) = (Bytes::copy_from_slice(parent_path), path.slice_ref(name));
+        let parent_path = Bytes::copy_from_slice(parent_path);
         let Some(parent) = self.tree.node_mut(&parent_path) else {
             return;
         };
@@ -364,11 +363,10 @@ impl<'a> Transaction<'a> {
             path: path.clone(),
             parent_pzxid: parent.pzxid,
         });
-        parent.children.insert(name);
         parent.child_creates = parent.child_creates.wrapping_add(1);
         parent.pzxid = self.author.zxid;
         let (acl, parent_acl) = (node.acl.clone(), parent.acl.clone());
-        self.tree.put(path.clone(), node);
+        self.tree.put(path, node);
         self.changed(path);
         self.changed(&parent_path);
         self.event(EventType::NodeCreated, path, acl);
@@ -376,7 +374,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn take_out(&mut self, path: &Bytes) {
-        let Some((parent_path, name)) = paths::split(path) else {
+        let Some((parent_path, _)) = paths::split(path) else {
             return;
         };
         let parent_path = Bytes::copy_from_slice(parent_path);
@@ -391,7 +389,6 @@ impl<'a> Transaction<'a> {
                 node: Box::new(node),
                 parent_pzxid: parent.pzxid,
             });
-            parent.children.remove(name);
             parent.pzxid = self.author.zxid;
             let acl = parent.acl.clone();
             self.changed(&parent_path);
@@ -404,8 +401,7 @@ impl<'a> Transaction<'a> {
             match step {
                 Undo::Create { path, parent_pzxid } => {
                     self.tree.discard(&path);
-                    self.with_parent(&path, |parent, name| {
-                        parent.children.remove(name);
+                    self.with_parent(&path, |parent| {
                         parent.child_creates = parent.child_creates.wrapping_sub(1);
                         parent.pzxid = parent_pzxid;
                     });
@@ -415,11 +411,8 @@ impl<'a> Transaction<'a> {
                     node,
                     parent_pzxid,
                 } => {
-                    self.with_parent(&path, |parent, name| {
-                        parent.children.insert(Bytes::copy_from_slice(name));
-                        parent.pzxid = parent_pzxid;
-                    });
-                    self.tree.put(path, *node);
+                    self.with_parent(&path, |parent| parent.pzxid = parent_pzxid);
+                    self.tree.put(&path, *node);
                 }
                 Undo::SetData {
                     path,
@@ -427,7 +420,7 @@ impl<'a> Transaction<'a> {
                     mzxid,
                     mtime,
                 } => {
-                    self.tree.replace_data(&path, data);
+                    self.tree.replace_data(&path, data.as_deref());
                     if let Some(node) = self.tree.node_mut(&path) {
                         node.version = node.version.wrapping_sub(1);
                         (node.mzxid, node.mtime) = (mzxid, mtime);
@@ -443,11 +436,11 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    fn with_parent(&mut self, path: &[u8], change: impl FnOnce(&mut Node, &[u8])) {
-        if let Some((parent, name)) = paths::split(path)
+    fn with_parent(&mut self, path: &[u8], change: impl FnOnce(&mut Node)) {
+        if let Some((parent, _)) = paths::split(path)
             && let Some(parent) = self.tree.node_mut(parent)
         {
-            change(parent, name);
+            change(parent);
         }
     }
 }

@@ -211,11 +211,15 @@ fn apply_to_model(model: &mut Model, write: &Write) -> Result<(), ErrorCode> {
 
 fn contents(tree: &Tree, below: &str, into: &mut Model) {
     let node = tree.node(below.as_bytes()).unwrap();
-    let data = node.data.as_ref().map(|data| data.to_vec());
+    let data = node.data().map(<[u8]>::to_vec);
     into.insert(below.into(), (data, node.version));
-    for name in &node.children {
-        let path = paths::join(below.as_bytes(), name);
-        contents(tree, std::str::from_utf8(&path).unwrap(), into);
+    for child in node.children.iter() {
+        let name = std::str::from_utf8(child.name()).unwrap();
+        contents(
+            tree,
+            &format!("{}/{name}", below.trim_end_matches('/')),
+            into,
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Pure: no clock, no I/O. Changes are in [`super::transaction`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,10 +13,11 @@ use troupe_protocol::zookeeper::{Acl, ErrorCode, Id, Stat};
 use super::node::{Life, Node};
 use super::{acl, paths};
 
-/// All nodes by path, with what has to be found quickly among them.
+/// All nodes, with what has to be found quickly among them.
 #[derive(Debug, Clone)]
 pub struct Tree {
-    nodes: HashMap<Bytes, Node>,
+    root: Node,
+    count: usize,
     ephemerals: BTreeMap<i64, BTreeSet<Bytes>>,
     /// Containers and nodes with a time to live.
     mortal: BTreeSet<Bytes>,
@@ -52,12 +53,14 @@ impl Default for Tree {
 impl Tree {
     /// Returns the tree of a fresh service: the root and the reserved nodes.
     pub fn new() -> Self {
+        let open_acl: Arc<[Acl]> = Arc::new([Acl::open()]);
         let mut tree = Self {
-            nodes: HashMap::new(),
+            root: Node::new(Some(b""), open_acl.clone(), 0, 0, 0),
+            count: 1,
             ephemerals: BTreeMap::new(),
             mortal: BTreeSet::new(),
-            open_acl: Arc::new([Acl::open()]),
-            data_bytes: 0,
+            open_acl,
+            data_bytes: paths::ROOT.len(),
         };
         tree.add_missing();
         tree
@@ -84,60 +87,56 @@ impl Tree {
                 reason,
             })?
             .ok_or_else(|| TreeError::Format(text(path)))?;
-        let path = Bytes::copy_from_slice(path);
-        if let Some((parent, name)) = paths::split(&path).filter(|_| path != paths::ROOT) {
-            let name = path.slice_ref(name);
-            self.nodes
-                .get_mut(parent)
-                .ok_or_else(|| TreeError::Orphan(text(&path)))?
-                .children
-                .insert(name);
-        }
+        node = self.with_shared_acl(node);
         // The root and the reserved nodes are there before.
-        if let Some(made) = self.discard(&path) {
-            node.children = made.children;
+        if let Some(made) = self.node_mut(path) {
+            node.children = std::mem::take(&mut made.children);
+            node.set_name(made.name());
+            let (old, new) = (made.data_len(), node.data_len());
+            *made = node;
+            self.data_bytes = self.data_bytes + new - old;
+            return Ok(());
         }
-        self.put(path, node);
-        Ok(())
+        match self.put(path, node) {
+            true => Ok(()),
+            false => Err(TreeError::Orphan(text(path))),
+        }
     }
 
-    /// Makes the root and the reserved nodes where they are not.
+    /// Makes the reserved nodes where they are not.
     fn add_missing(&mut self) {
-        for path in std::iter::once(paths::ROOT).chain(paths::RESERVED) {
-            if !self.nodes.contains_key(&path) {
-                let mut node = Node::new(Some(Bytes::new()), self.open_acl.clone(), 0, 0, 0);
+        for path in paths::RESERVED {
+            if self.node(&path).is_none() {
+                let mut node = Node::new(Some(b""), self.open_acl.clone(), 0, 0, 0);
                 if path == paths::CONFIG {
                     // Read-only for everybody but the service itself.
                     node.acl = Arc::new([acl::readable()]);
                     node.aversion = -1;
                 }
-                self.put(path.clone(), node);
-            }
-            if let Some((parent, name)) = paths::split(&path).filter(|(_, name)| !name.is_empty())
-                && let Some(parent) = self.nodes.get_mut(parent)
-            {
-                parent.children.insert(Bytes::copy_from_slice(name));
+                self.put(&path, node);
             }
         }
     }
 
     /// Returns a node, whoever asks.
     pub fn node(&self, path: &[u8]) -> Option<&Node> {
-        self.nodes.get(path)
+        let mut names = paths::names(path)?;
+        names.try_fold(&self.root, |node, name| node.children.get(name))
     }
 
     pub(super) fn node_mut(&mut self, path: &[u8]) -> Option<&mut Node> {
-        self.nodes.get_mut(path)
+        let mut names = paths::names(path)?;
+        names.try_fold(&mut self.root, |node, name| node.children.get_mut(name))
     }
 
     /// Returns the number of nodes.
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.count
     }
 
     /// Tells whether there are no nodes, which is never so.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.count == 0
     }
 
     /// Returns about how many bytes paths and data take.
@@ -155,30 +154,45 @@ impl Tree {
         &self.mortal
     }
 
-    /// Puts a node in, without a word to its parent.
-    pub(super) fn put(&mut self, path: Bytes, mut node: Node) {
-        if node.acl == self.open_acl {
-            node.acl = self.open_acl.clone();
-        }
-        match node.life() {
+    /// Puts a node in below its parent, of which nothing else changes; false if there is no parent.
+    pub(super) fn put(&mut self, path: &[u8], node: Node) -> bool {
+        let mut node = self.with_shared_acl(node);
+        let (life, bytes) = (node.life(), path.len() + node.data_len());
+        let Some((parent, name)) = paths::split(path) else {
+            return false;
+        };
+        let Some(parent) = self.node_mut(parent) else {
+            return false;
+        };
+        node.set_name(name);
+        parent.children.insert(node);
+        self.count += 1;
+        self.data_bytes += bytes;
+        match life {
             Life::Ephemeral(session) => {
-                self.ephemerals
-                    .entry(session)
-                    .or_default()
-                    .insert(path.clone());
+                let paths = self.ephemerals.entry(session).or_default();
+                paths.insert(Bytes::copy_from_slice(path));
             }
             Life::Container | Life::Ttl(_) => {
-                self.mortal.insert(path.clone());
+                self.mortal.insert(Bytes::copy_from_slice(path));
             }
             Life::Persistent => {}
         }
-        self.data_bytes += path.len() + node.data_len();
-        self.nodes.insert(path, node);
+        true
     }
 
-    /// Takes a node out, without a word to its parent.
+    fn with_shared_acl(&self, mut node: Node) -> Node {
+        if node.acl == self.open_acl {
+            node.acl = self.open_acl.clone();
+        }
+        node
+    }
+
+    /// Takes a node out, with what is below it, of which there must be nothing; its parent changes in nothing else.
     pub(super) fn discard(&mut self, path: &[u8]) -> Option<Node> {
-        let node = self.nodes.remove(path)?;
+        let (parent, name) = paths::split(path)?;
+        let node = self.node_mut(parent)?.children.remove(name)?;
+        self.count -= 1;
         self.data_bytes -= path.len() + node.data_len();
         self.mortal.remove(path);
         if let Life::Ephemeral(session) = node.life()
@@ -196,12 +210,14 @@ impl Tree {
     pub(super) fn replace_data(
         &mut self,
         path: &[u8],
-        data: Option<Bytes>,
+        data: Option<&[u8]>,
     ) -> Option<Option<Bytes>> {
-        let node = self.nodes.get_mut(path)?;
-        let (new, old) = (data.as_ref().map_or(0, Bytes::len), node.data_len());
+        let node = self.node_mut(path)?;
+        let (new, old) = (data.map_or(0, <[u8]>::len), node.data_len());
+        let before = node.data().map(Bytes::copy_from_slice);
+        node.set_data(data);
         self.data_bytes = self.data_bytes + new - old;
-        Some(std::mem::replace(&mut node.data, data))
+        Some(before)
     }
 
     fn readable(&self, path: &[u8], ids: &[Id]) -> Result<&Node, ErrorCode> {
@@ -221,13 +237,13 @@ impl Tree {
     /// Returns a node's data and Stat.
     pub fn get_data(&self, path: &[u8], ids: &[Id]) -> Result<(Option<Bytes>, Stat), ErrorCode> {
         let node = self.readable(path, ids)?;
-        Ok((node.data.clone(), node.stat()))
+        Ok((node.data().map(Bytes::copy_from_slice), node.stat()))
     }
 
     /// Returns the names of a node's children, and its Stat.
     pub fn get_children(&self, path: &[u8], ids: &[Id]) -> Result<(Vec<Bytes>, Stat), ErrorCode> {
         let node = self.readable(path, ids)?;
-        Ok((node.children.iter().cloned().collect(), node.stat()))
+        Ok((names(node), node.stat()))
     }
 
     /// Returns a node's access control list, hashes hidden from those who may not set it, and its Stat.
@@ -241,16 +257,12 @@ impl Tree {
 
     /// Counts the nodes below a node.
     pub fn count_descendants(&self, path: &[u8], ids: &[Id]) -> Result<i32, ErrorCode> {
-        self.readable(path, ids)?;
         let mut count = 0i32;
-        let mut open = vec![path.to_vec()];
-        while let Some(path) = open.pop() {
-            let Some(node) = self.node(&path) else {
-                continue;
-            };
-            for name in &node.children {
+        let mut open = vec![self.readable(path, ids)?];
+        while let Some(node) = open.pop() {
+            for child in node.children.iter() {
                 count = count.saturating_add(1);
-                open.push(paths::join(&path, name));
+                open.push(child);
             }
         }
         Ok(count)
@@ -271,4 +283,12 @@ impl Tree {
             .cloned()
             .collect()
     }
+}
+
+/// Returns the names of the nodes below a node, in order, as parts of one buffer.
+fn names(node: &Node) -> Vec<Bytes> {
+    let text = node.children.iter().flat_map(Node::name);
+    let mut text = text.copied().collect::<Bytes>();
+    let split = |child: &Node| text.split_to(child.name().len());
+    node.children.iter().map(split).collect()
 }
