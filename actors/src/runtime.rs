@@ -107,6 +107,11 @@ impl ThreadPool {
         Self::default()
     }
 
+    /// Tells whether its threads are others than the current one.
+    pub fn is_separate(&self) -> bool {
+        !self.arbiters.is_empty()
+    }
+
     /// Returns how many threads there are, at least one.
     pub fn size(&self) -> usize {
         self.arbiters.len().max(1)
@@ -205,13 +210,6 @@ impl Blocking {
                     Ok(work())
                 })
             }
-        }
-    }
-
-    /// Waits as long as a simulation says that work takes which the caller does itself; otherwise not at all.
-    pub async fn pause(&self) {
-        if let Self::Simulated(delay) = self {
-            tokio::time::sleep(delay()).await;
         }
     }
 

@@ -1,8 +1,9 @@
 //! The znode actor: gives requests to the service, stores its transactions and lets the replies go after that.
 //!
-//! Transactions are stored together: a commit begins when all requests that can be read have been taken. It is made on
-//! the actor's own thread, which has nothing to do meanwhile, because whatever is computed after a transaction (reads and
-//! events as well) leaves after it is on disk, so that nobody ever sees what could still be lost.
+//! One commit is under way at a time; transactions that come meanwhile are stored together by the next one. With a thread
+//! of its own the actor commits there, when all requests that can be read have been taken; otherwise the blocking pool
+//! does. Whatever was computed after a transaction (reads and events as well) leaves after it is on disk, so nobody
+//! ever sees what could still be lost.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -89,13 +90,23 @@ const SNAPSHOT_TICKS: u32 = 120;
 
 /// So often more requests are waited for, as long as some come, before a commit begins.
 const MOST_TURNS: u32 = 64;
-/// A commit that takes so long does not count against the sessions: nobody could be heard.
+/// A commit on this thread that takes so long does not count against the sessions: nobody could be heard.
 const LONG_COMMIT_MS: i64 = 50;
+
+/// How a piece of work of the store ended, when the service goes on.
+enum Done {
+    /// It did what it was told.
+    Stored,
+    /// There was no room for the commit; this is what the store has.
+    Refused(StoreError, Contents),
+}
 
 /// The embedded coordination service.
 pub struct Znode {
     service: Service,
-    /// `None` at the end.
+    /// Nobody else is on this thread, so it may wait for the disk.
+    has_own_thread: bool,
+    /// `None` while the blocking pool has it.
     store: Option<Box<dyn ZnodeStore>>,
     clock: Arc<dyn Clock>,
     blocking: Blocking,
@@ -103,14 +114,19 @@ pub struct Znode {
     statistics: Statistics,
     started_ms: i64,
     connections: BTreeMap<ConnectionId, Outbox>,
+    /// Leave when the commit that is under way is done.
+    committing: Vec<Output>,
     /// Stored by the next commit, and what leaves after it.
     queued: Batch,
     queued_outputs: Vec<Output>,
-    /// What the requests hold whose replies are in `queued_outputs`.
+    /// What the requests hold whose replies are in `committing` and in `queued_outputs`.
+    committing_shares: Vec<OwnedSemaphorePermit>,
     queued_shares: Vec<OwnedSemaphorePermit>,
-    /// A commit follows when nothing more comes.
-    is_committing: bool,
+    commit_started_ms: Option<i64>,
+    /// A commit begins when nothing more comes.
+    is_gathering: bool,
     ticks: u32,
+    snapshot_due: bool,
     /// Told when nobody is served any more; `None` from then on. Dropped without a word by a panic.
     failure: Option<oneshot::Sender<StoreError>>,
     stopping: Option<oneshot::Sender<Result<(), StoreError>>>,
@@ -129,6 +145,7 @@ impl Znode {
         let started_ms = Now::of(clock.as_ref()).monotonic_ms;
         Self {
             service,
+            has_own_thread: runtime.coordination.is_separate(),
             store: Some(store),
             clock,
             blocking: runtime.blocking.clone(),
@@ -136,11 +153,15 @@ impl Znode {
             statistics: Statistics::default(),
             started_ms,
             connections: BTreeMap::new(),
+            committing: Vec::new(),
             queued: Batch::default(),
             queued_outputs: Vec::new(),
+            committing_shares: Vec::new(),
             queued_shares: Vec::new(),
-            is_committing: false,
+            commit_started_ms: None,
+            is_gathering: false,
             ticks: 0,
+            snapshot_due: false,
             failure: Some(failure),
             stopping: None,
         }
@@ -155,60 +176,18 @@ impl Znode {
         self.expect(&step.outputs);
         if let Some(batch) = step.batch {
             self.queued.merge(batch);
-            if !std::mem::replace(&mut self.is_committing, true) {
-                self.commit_soon(0, ctx);
-            }
-        }
-        if self.is_committing {
             self.queued_outputs.extend(step.outputs);
+            if !self.has_own_thread {
+                self.proceed(ctx);
+            } else if !std::mem::replace(&mut self.is_gathering, true) {
+                self.gather(0, ctx);
+            }
+        } else if !self.queued.is_empty() {
+            self.queued_outputs.extend(step.outputs);
+        } else if self.commit_started_ms.is_some() {
+            self.committing.extend(step.outputs);
         } else {
             self.send(step.outputs, 0);
-        }
-    }
-
-    /// Commits when everybody who can be heard was heard, and nothing more came.
-    fn commit_soon(&mut self, turn: u32, ctx: &mut Context<Self>) {
-        let before = self.queued.transactions;
-        // Ready again only after sockets were looked at, and their connections had their turn.
-        let blocking = self.blocking.clone();
-        let others = async move {
-            if turn == 0 {
-                blocking.pause().await;
-            }
-            tokio::task::yield_now().await;
-        };
-        ctx.spawn(others.into_actor(self).map(move |(), znode, ctx| {
-            if znode.queued.transactions > before && turn < MOST_TURNS {
-                znode.commit_soon(turn + 1, ctx);
-            } else {
-                znode.commit();
-            }
-        }));
-    }
-
-    /// Stores what is queued, and lets go what waits for that.
-    fn commit(&mut self) {
-        self.is_committing = false;
-        let Some(store) = self.store.as_mut().filter(|_| !self.queued.is_empty()) else {
-            return;
-        };
-        let begun_ms = Now::of(self.clock.as_ref()).monotonic_ms;
-        let result = match store.commit(std::mem::take(&mut self.queued)) {
-            Err(full @ StoreError::Full { .. }) => store.contents().map(|all| Some((full, all))),
-            other => other.map(|()| None),
-        };
-        let took_ms = self.now().monotonic_ms - begun_ms;
-        if took_ms >= LONG_COMMIT_MS {
-            self.service.was_deaf(took_ms);
-        }
-        match result {
-            Ok(None) => {
-                let outputs = std::mem::take(&mut self.queued_outputs);
-                self.send(outputs, took_ms);
-                self.queued_shares.clear();
-            }
-            Ok(Some((full, contents))) => self.go_back(&full, &contents),
-            Err(error) => self.fail(error),
         }
     }
 
@@ -223,6 +202,55 @@ impl Znode {
         }
     }
 
+    /// Commits when everybody who can be heard was heard, and nothing more came.
+    fn gather(&mut self, turn: u32, ctx: &mut Context<Self>) {
+        let before = self.queued.transactions;
+        // Ready again only after sockets were looked at, and their connections had their turn.
+        let others = tokio::task::yield_now().into_actor(self);
+        ctx.spawn(others.map(move |(), znode, ctx| {
+            if znode.queued.transactions > before && turn < MOST_TURNS {
+                znode.gather(turn + 1, ctx);
+            } else {
+                znode.is_gathering = false;
+                znode.proceed(ctx);
+            }
+        }));
+    }
+
+    /// Gives the store the next thing to do, if it is here and there is one.
+    fn proceed(&mut self, ctx: &mut Context<Self>) {
+        let Some(store) = self.store.take() else {
+            return;
+        };
+        if !self.queued.is_empty() {
+            let batch = std::mem::take(&mut self.queued);
+            self.committing = std::mem::take(&mut self.queued_outputs);
+            self.committing_shares = std::mem::take(&mut self.queued_shares);
+            self.commit_started_ms = Some(self.now().monotonic_ms);
+            self.work(store, ctx, move |store| match store.commit(batch) {
+                Err(full @ StoreError::Full { .. }) => Ok(Done::Refused(full, store.contents()?)),
+                other => other.map(|()| Done::Stored),
+            });
+        } else if self.snapshot_due {
+            self.snapshot_due = false;
+            self.work(store, ctx, |store| match store.snapshot() {
+                Err(error @ StoreError::Io { .. }) => {
+                    // The journal has everything; the snapshot is for the day when the database can't be read.
+                    tracing::warn!(%error, "no snapshot of the coordination store was written");
+                    Ok(Done::Stored)
+                }
+                result => result.map(|()| Done::Stored),
+            });
+        } else if let Some(done) = self.stopping.take() {
+            drop(store);
+            self.connections.clear();
+            let _ = done.send(Ok(()));
+            ctx.stop();
+        } else {
+            self.store = Some(store);
+        }
+    }
+
     /// Has a snapshot written beside everything else.
     fn save(&mut self) {
         if let Some(Err(error)) = self.store.as_mut().map(|store| store.save()) {
@@ -230,44 +258,65 @@ impl Znode {
         }
     }
 
-    /// Stores everything and writes a snapshot, on the blocking pool because that can take a while.
-    fn end(&mut self, ctx: &mut Context<Self>) {
-        self.commit();
-        let Some(mut store) = self.store.take() else {
-            return;
-        };
-        let saved = self.blocking.run(move || match store.snapshot() {
-            Err(error @ StoreError::Io { .. }) => {
-                // The journal has everything; the snapshot is for the day when the database can't be read.
-                tracing::warn!(%error, "no snapshot of the coordination store was written");
-                Ok(())
-            }
-            result => result,
+    fn work(
+        &mut self,
+        mut store: Box<dyn ZnodeStore>,
+        ctx: &mut Context<Self>,
+        work: impl FnOnce(&mut dyn ZnodeStore) -> Result<Done, StoreError> + Send + 'static,
+    ) {
+        if self.has_own_thread {
+            let result = work(store.as_mut());
+            self.store = Some(store);
+            return self.done(result, ctx);
+        }
+        let work = self.blocking.run(move || {
+            let result = work(store.as_mut());
+            (store, result)
         });
-        ctx.spawn(saved.into_actor(self).map(|saved, znode, ctx| {
-            match saved.unwrap_or_else(|died| Err(StoreError::Panicked(died.to_string()))) {
-                Ok(()) => {
-                    znode.connections.clear();
-                    if let Some(done) = znode.stopping.take() {
-                        let _ = done.send(Ok(()));
-                    }
-                    ctx.stop();
+        ctx.spawn(work.into_actor(self).map(|done, znode, ctx| {
+            let result = match done {
+                Ok((store, result)) => {
+                    znode.store = Some(store);
+                    result
                 }
-                Err(error) => znode.fail(error),
-            }
+                Err(died) => Err(StoreError::Panicked(died.to_string())),
+            };
+            znode.done(result, ctx);
         }));
+    }
+
+    fn done(&mut self, result: Result<Done, StoreError>, ctx: &mut Context<Self>) {
+        let now_ms = self.now().monotonic_ms;
+        let took_ms = self.commit_started_ms.map_or(0, |began| now_ms - began);
+        if self.has_own_thread && took_ms >= LONG_COMMIT_MS {
+            self.service.was_deaf(took_ms);
+        }
+        match result {
+            Ok(Done::Stored) => {
+                self.commit_started_ms = None;
+                self.committing_shares.clear();
+                let outputs = std::mem::take(&mut self.committing);
+                self.send(outputs, took_ms);
+                self.proceed(ctx);
+            }
+            Ok(Done::Refused(full, contents)) => self.go_back(&full, &contents, ctx),
+            Err(error) => self.fail(error),
+        }
     }
 
     /// Goes back to what is stored. Nobody was shown more than that; whoever waits for an answer loses the connection
     /// instead, and so do all others, because what they were to be told may rest on what is taken back.
-    fn go_back(&mut self, full: &StoreError, contents: &Contents) {
+    fn go_back(&mut self, full: &StoreError, contents: &Contents, ctx: &mut Context<Self>) {
         tracing::error!(
             "no room for a change of the coordination service, which is refused; its clients have to connect again: {full}"
         );
         self.drop_connections();
         let timeouts = self.service.sessions().range();
         match Service::restore(contents, timeouts, self.now()) {
-            Ok(service) => self.service = service,
+            Ok(service) => {
+                self.service = service;
+                self.proceed(ctx);
+            }
             Err(error) => self.fail(StoreError::Lost {
                 path: self.settings.data_dir.clone(),
                 reason: error.to_string(),
@@ -290,8 +339,11 @@ impl Znode {
 
     /// Closes all connections and forgets what was to be stored and sent.
     fn drop_connections(&mut self) {
+        self.commit_started_ms = None;
         self.connections.clear();
+        self.committing.clear();
         self.queued_outputs.clear();
+        self.committing_shares.clear();
         self.queued_shares.clear();
         self.queued = Batch::default();
     }
@@ -382,8 +434,10 @@ impl Handler<Requests> for Znode {
             let step = self.service.request(message.connection, request, now);
             self.perform(step, ctx);
         }
-        if self.is_committing {
+        if !self.queued.is_empty() {
             self.queued_shares.push(message.share);
+        } else if self.commit_started_ms.is_some() {
+            self.committing_shares.push(message.share);
         }
     }
 }
@@ -439,6 +493,7 @@ impl Handler<Stop> for Znode {
             return;
         }
         self.stopping = Some(done);
-        self.end(ctx);
+        self.snapshot_due = true;
+        self.proceed(ctx);
     }
 }
