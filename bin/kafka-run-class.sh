@@ -16,8 +16,10 @@ case ${class##*.} in
   DeleteRecordsCommand) tool=delete-records ;;
   GetOffsetShell) tool=get-offsets ;;
   Kafka) tool=server ;;
+  LeaderElectionCommand) tool=leader-election ;;
   LogDirsCommand) tool=log-dirs ;;
   QuorumPeerMain | ZooKeeperServerMain) tool=zookeeper ;;
+  ReassignPartitionsCommand) tool=reassign-partitions ;;
   TopicCommand) tool=topics ;;
   TransactionsCommand) tool=transactions ;;
   *)

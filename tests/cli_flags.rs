@@ -29,6 +29,8 @@ fn help_names_every_tool() {
         "get-offsets",
         "delete-records",
         "log-dirs",
+        "leader-election",
+        "reassign-partitions",
         "broker-api-versions",
         "console-producer",
         "console-consumer",

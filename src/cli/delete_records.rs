@@ -3,7 +3,7 @@
 //! Differs from Kafka 3.9: partitions are told in order; one that nobody leads is told at once and not after a minute.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -40,7 +40,8 @@ pub(crate) fn run(command: DeleteRecordsCommand) -> ExitCode {
 async fn execute(command: DeleteRecordsCommand) -> Result<(), ToolError> {
     command.brokers.check()?;
     let file = command.offset_json_file.as_deref();
-    let offsets = read(file.ok_or_else(|| ToolError::missing("offset-json-file"))?)?;
+    let file = file.ok_or_else(|| ToolError::missing("offset-json-file"))?;
+    let offsets = parse(&tool::read_file(file)?)?;
     let mut client = command.brokers.connect().await?;
     output::line("Executing records delete operation");
     let results = delete(&mut client, &offsets).await?;
@@ -58,12 +59,6 @@ async fn execute(command: DeleteRecordsCommand) -> Result<(), ToolError> {
         }
     }
     Ok(())
-}
-
-fn read(file: &Path) -> Result<BTreeMap<Partition, i64>, ToolError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| ToolError::told(format!("{}: {error}", file.display())))?;
-    parse(&text)
 }
 
 fn parse(text: &str) -> Result<BTreeMap<Partition, i64>, ToolError> {

@@ -27,12 +27,17 @@ pub(crate) fn class(code: ErrorCode) -> String {
     format!("org.apache.kafka.common.errors.{class}")
 }
 
-/// Returns an error as Java shows it, with the text that the broker sent where there is one.
-pub(crate) fn told(code: i16, message: Option<&StrBytes>) -> String {
+/// Returns the text of an error: what the broker sent, or what Java has for it.
+pub(crate) fn text_of(code: i16, message: Option<&StrBytes>) -> String {
     let code = ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError);
     let text = exception(code).map_or(code.message(), |(_, text)| text);
-    let text = message.map_or(text, |message| message.as_str());
-    format!("{}: {text}", class(code))
+    message.map_or(text, |message| message.as_str()).to_owned()
+}
+
+/// Returns an error as Java shows it, with the text that the broker sent where there is one.
+pub(crate) fn told(code: i16, message: Option<&StrBytes>) -> String {
+    let known = ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError);
+    format!("{}: {}", class(known), text_of(code, message))
 }
 
 /// The exceptions that brokers can answer the tools with: error, class, and text.

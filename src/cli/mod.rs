@@ -15,12 +15,14 @@ mod exceptions;
 mod get_offsets;
 mod groups;
 mod include_list;
+mod leader_election;
 #[cfg(feature = "clients")]
 mod librdkafka;
 mod log_dirs;
 mod log_offsets;
 mod logging;
 pub(crate) mod output;
+mod reassign_partitions;
 mod tool;
 mod topics;
 mod transactions;
@@ -83,6 +85,10 @@ enum Command {
     LogDirs(log_dirs::LogDirsCommand),
     /// Tell which APIs the brokers have (kafka-broker-api-versions).
     BrokerApiVersions(broker_api_versions::BrokerApiVersionsCommand),
+    /// Elect leaders of partitions (kafka-leader-election).
+    LeaderElection(leader_election::LeaderElectionCommand),
+    /// Move partitions to other brokers (kafka-reassign-partitions).
+    ReassignPartitions(reassign_partitions::ReassignPartitionsCommand),
     /// Look at the tree of a ZooKeeper, and change it (zookeeper-shell).
     ZookeeperShell(zookeeper_shell::ShellCommand),
     /// Copy the tree of a ZooKeeper to another one.
@@ -199,6 +205,10 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::DeleteRecords(command)) => run_tool(|| delete_records::run(command)),
         Some(Command::LogDirs(command)) => run_tool(|| log_dirs::run(command)),
         Some(Command::BrokerApiVersions(command)) => run_tool(|| broker_api_versions::run(command)),
+        Some(Command::LeaderElection(command)) => run_tool(|| leader_election::run(command)),
+        Some(Command::ReassignPartitions(command)) => {
+            run_tool(|| reassign_partitions::run(&command))
+        }
         Some(Command::ZookeeperShell(command)) => run_tool(|| zookeeper_shell::run(&command)),
         Some(Command::ZookeeperMigrate(command)) => run_tool(|| zookeeper_migrate::run(&command)),
         #[cfg(feature = "clients")]

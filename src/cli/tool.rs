@@ -1,6 +1,7 @@
 //! What the tools share: how they run, how they find the brokers, and how they fail.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::client::{AdminClient, ClientError};
@@ -54,6 +55,12 @@ pub(crate) fn run(prefix: &str, work: impl Future<Output = Result<(), ToolError>
     }
 }
 
+/// Reads a file that a flag names. Fails with the text of Kafka's tools.
+pub(crate) fn read_file(file: &Path) -> Result<String, ToolError> {
+    let unreadable = |_| ToolError::Told(format!("Unable to read file {}", file.display()));
+    std::fs::read_to_string(file).map_err(unreadable)
+}
+
 /// Where the brokers are. Flattened into the flags of a tool.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Brokers {
@@ -62,7 +69,7 @@ pub(crate) struct Brokers {
     pub(crate) bootstrap_server: Option<String>,
     /// A file of settings for the connection.
     #[arg(long, value_name = "FILE")]
-    pub(crate) command_config: Option<std::path::PathBuf>,
+    pub(crate) command_config: Option<PathBuf>,
     /// Of older Kafkas: find the brokers at a ZooKeeper.
     #[arg(long, value_name = "SERVERS", hide_short_help = true)]
     pub(crate) zookeeper: Option<String>,

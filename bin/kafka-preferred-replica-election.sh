@@ -1,0 +1,2 @@
+#!/bin/sh
+exec "$(dirname -- "$0")/troupe-run.sh" leader-election --election-type preferred "$@"
