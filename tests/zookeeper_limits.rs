@@ -106,7 +106,7 @@ fn zookeepers_own_client_goes_on_when_the_service_is_killed() {
     let said = client.finish().succeeded().stdout();
     let expected = "ready\n\
         NodeChildrenChanged /again\nNodeCreated /again/later\nNodeDataChanged /again\nNodeDeleted /again/doomed\n\
-        caught up\nrecursive NodeDataChanged /again/later\nthe same session, of new data\n";
+        caught up\nrecursive NodeDataChanged /again/later\nthe same session, of new data\nrare operations\n";
     assert_eq!(said, expected);
 }
 

@@ -6,10 +6,14 @@ import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import org.apache.zookeeper.AddWatchMode;
 import org.apache.zookeeper.CreateMode;
+import org.apache.zookeeper.KeeperException;
+import org.apache.zookeeper.Op;
+import org.apache.zookeeper.OpResult;
 import org.apache.zookeeper.WatchedEvent;
 import org.apache.zookeeper.Watcher;
 import org.apache.zookeeper.ZooDefs.Ids;
 import org.apache.zookeeper.ZooKeeper;
+import org.apache.zookeeper.admin.ZooKeeperAdmin;
 
 /**
  * Watches nodes and waits for their events while the service goes away and comes back: Reconnection HOST:PORT.
@@ -57,8 +61,25 @@ public class Reconnection {
         check(client.exists("/mine", false).getEphemeralOwner() == session, "its node");
         check(new String(client.getData("/again", false, null)).equals("new"), "the data");
         System.out.println("the same session, of new data");
+        rareOperations(args[0], client);
         client.close();
         System.exit(0);
+    }
+
+    /** What shells and recipes do not use. */
+    static void rareOperations(String server, ZooKeeper client) throws Exception {
+        List<OpResult> read = client.multi(List.of(Op.getData("/again"), Op.getChildren("/again"), Op.getData("/none")));
+        check(new String(((OpResult.GetDataResult) read.get(0)).getData()).equals("new"), "the data of a multi");
+        check(((OpResult.GetChildrenResult) read.get(1)).getChildren().equals(List.of("later")), "the children of a multi");
+        check(((OpResult.ErrorResult) read.get(2)).getErr() == KeeperException.Code.NONODE.intValue(), "the error of a multi");
+        check(client.whoAmI().stream().anyMatch(id -> id.getAuthScheme().equals("ip")), "who it is");
+        check(client.getAllChildrenNumber("/again") == 1 && client.getEphemerals("/m").equals(List.of("/mine")), "counts");
+        try (ZooKeeperAdmin admin = new ZooKeeperAdmin(server, 30_000, event -> {})) {
+            admin.reconfigure(null, "1", null, -1, null);
+            throw new AssertionError("there is an ensemble");
+        } catch (KeeperException.ReconfigDisabledException expected) {
+            System.out.println("rare operations");
+        }
     }
 
     static void tell(BlockingQueue<String> events, WatchedEvent event) {
