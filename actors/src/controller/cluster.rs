@@ -106,6 +106,7 @@ impl Cluster {
             left_out: false,
             channels: self.channels.clone(),
             unsettled: Change::default(),
+            tasks: BTreeMap::new(),
         });
         let restarted = BTreeSet::from_iter(restarted.then_some(own));
         self.meet_brokers().await?;

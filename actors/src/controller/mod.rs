@@ -17,8 +17,10 @@ pub mod membership;
 mod office;
 mod on_demand;
 pub mod reassignment;
+mod reassignments;
 mod settle;
 mod stored;
+mod tasks;
 pub mod topics;
 mod watch_topics;
 mod watch_znodes;
@@ -39,6 +41,7 @@ use self::channel::Channels;
 use self::cluster::Cluster;
 use self::membership::Election;
 pub use self::on_demand::ElectionKind;
+pub use self::reassignments::Reassignments;
 use self::topics::{AdminError, NewTopic};
 use crate::config::BrokerConfig;
 use crate::coordination::schema::TopicAssignment;
@@ -252,6 +255,10 @@ enum Synchronise {
     Deletions,
     /// Leaders have changed their in-sync sets.
     Isr,
+    /// Old tools want partitions to go to other brokers, or some are there.
+    Reassignments,
+    /// Old tools want preferred leaders to lead.
+    PreferredElection,
     /// Topics were read, or have changed: their names and what was found.
     Assignments(Vec<(String, TopicAssignment)>),
 }
@@ -267,6 +274,10 @@ impl Handler<Synchronise> for Controller {
                 Synchronise::Topics => cluster.lock().await.topics_changed().await,
                 Synchronise::Deletions => admin::finish_deletions(&cluster, &BTreeSet::new()).await,
                 Synchronise::Isr => cluster.lock().await.isr_changed().await,
+                Synchronise::Reassignments => cluster.lock().await.take_up_tasks().await,
+                Synchronise::PreferredElection => {
+                    cluster.lock().await.take_up_preferred_election().await
+                }
                 Synchronise::Assignments(found) => cluster.lock().await.compare(&found).await,
             }
         })

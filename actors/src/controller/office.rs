@@ -65,6 +65,8 @@ pub(super) struct Office {
     pub(super) left_out: bool,
     /// Who came and went without that anything followed from it yet.
     pub(super) unsettled: Change,
+    /// Reassignments that old tools have written into `/admin/reassign_partitions` and that are under way.
+    pub(super) tasks: BTreeMap<TopicPartition, Vec<BrokerId>>,
 }
 
 impl Office {
@@ -91,6 +93,17 @@ impl Office {
         let topics = self.topics.iter();
         topics
             .map(|(name, topic)| (name.clone(), topic.assignment.keys().copied().collect()))
+            .collect()
+    }
+
+    /// Lists all partitions, one by one.
+    pub(super) fn all_by_name(&self) -> Vec<TopicPartition> {
+        let topics = self.topics.values();
+        topics
+            .flat_map(|topic| {
+                let numbers = topic.assignment.keys();
+                numbers.map(|&number| TopicPartition::new(topic.name.as_str(), number))
+            })
             .collect()
     }
 

@@ -119,26 +119,18 @@ fn imbalanced<'a>(
     too_few.flat_map(|(_, elsewhere)| elsewhere).collect()
 }
 
-/// What came of each election.
-pub(super) type Elected = BTreeMap<TopicPartition, Result<(), ErrorCode>>;
+/// What came of what was asked for each partition.
+pub(super) type Outcomes<E> = BTreeMap<TopicPartition, Result<(), E>>;
 
 impl Cluster {
-    /// Elects for partitions, each for itself; for all, when none are named.
-    async fn elect_on_demand(
+    /// Changes partitions, each for itself, by `decide`; returns what that said of each, and what follows.
+    pub(super) async fn change_each<E: From<ErrorCode>>(
         &mut self,
-        kind: ElectionKind,
-        asked: Option<Vec<TopicPartition>>,
-    ) -> Result<(Elected, Changes), CoordinationError> {
+        asked: Vec<TopicPartition>,
+        mut decide: impl FnMut(&mut StoredTopic, &TopicPartition, &Electorate) -> Result<(), E>,
+    ) -> Result<(Outcomes<E>, Changes), CoordinationError> {
         let office = self.office()?;
-        let asked = asked.unwrap_or_else(|| {
-            let all = office.all().into_iter();
-            all.flat_map(|(name, partitions)| {
-                let named = move |partition| TopicPartition::new(name.as_str(), partition);
-                partitions.into_iter().map(named)
-            })
-            .collect()
-        });
-        let mut outcomes = Elected::new();
+        let mut outcomes = Outcomes::new();
         let mut by_topic = BTreeMap::<String, Vec<TopicPartition>>::new();
         for partition in asked {
             let code = if office.deleting.contains(&*partition.topic) {
@@ -148,19 +140,34 @@ impl Cluster {
             };
             let of_topic = by_topic.entry(partition.topic.to_string()).or_default();
             of_topic.push(partition.clone());
-            outcomes.insert(partition, Err(code));
+            outcomes.insert(partition, Err(code.into()));
         }
         let topics = by_topic.keys().filter_map(|name| office.topics.get(name));
         let topics: Vec<StoredTopic> = topics.cloned().collect();
         let electorate = office.electorate(&BTreeSet::new());
         let decide = |topic: &mut StoredTopic| {
             for partition in by_topic.get(&topic.name).into_iter().flatten() {
-                let outcome = topic.elect_on_demand(partition.partition, kind, &electorate);
-                outcomes.insert(partition.clone(), outcome);
+                outcomes.insert(partition.clone(), decide(topic, partition, &electorate));
             }
         };
         let changes = self.change(topics, decide).await?;
         Ok((outcomes, changes))
+    }
+
+    /// Elects for partitions, each for itself; for all, when none are named.
+    pub(super) async fn elect_on_demand(
+        &mut self,
+        kind: ElectionKind,
+        asked: Option<Vec<TopicPartition>>,
+    ) -> Result<(Outcomes<ErrorCode>, Changes), CoordinationError> {
+        let asked = match asked {
+            Some(asked) => asked,
+            None => self.office()?.all_by_name(),
+        };
+        self.change_each(asked, |topic, partition, electorate| {
+            topic.elect_on_demand(partition.partition, kind, electorate)
+        })
+        .await
     }
 }
 
@@ -168,7 +175,7 @@ impl Cluster {
 async fn elect_leaders(
     cluster: &SharedCluster,
     order: ElectLeaders,
-) -> Result<Elected, AdminError> {
+) -> Result<Outcomes<ErrorCode>, AdminError> {
     let mut locked = cluster.lock().await;
     let (outcomes, changes) = locked.elect_on_demand(order.kind, order.partitions).await?;
     let own = locked.broker_id;
@@ -213,7 +220,7 @@ async fn balance(cluster: &SharedCluster, percentage: u32) -> Result<(), AdminEr
 
 /// Elects leaders on demand.
 #[derive(Message)]
-#[rtype(result = "Result<Elected, AdminError>")]
+#[rtype(result = "Result<Outcomes<ErrorCode>, AdminError>")]
 struct ElectLeaders {
     kind: ElectionKind,
     partitions: Option<Vec<TopicPartition>>,
@@ -221,7 +228,7 @@ struct ElectLeaders {
 }
 
 impl Handler<ElectLeaders> for Controller {
-    type Result = ResponseFuture<Result<Elected, AdminError>>;
+    type Result = ResponseFuture<Result<Outcomes<ErrorCode>, AdminError>>;
 
     fn handle(&mut self, order: ElectLeaders, _: &mut Self::Context) -> Self::Result {
         let cluster = Rc::clone(&self.cluster);
@@ -241,7 +248,7 @@ impl ControllerHandle {
         kind: ElectionKind,
         partitions: Option<Vec<TopicPartition>>,
         patience: Duration,
-    ) -> Result<Elected, AdminError> {
+    ) -> Result<Outcomes<ErrorCode>, AdminError> {
         let order = ElectLeaders {
             kind,
             partitions,

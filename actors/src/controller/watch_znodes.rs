@@ -1,5 +1,5 @@
 //! Follows, while in office, the znodes that others write: brokers that come and go, new topics, added partitions, marks for
-//! deletion, in-sync sets that leaders change. The controller's own writes come by here too and change nothing any more.
+//! deletion, what old tools ask for in `/admin`, in-sync sets that leaders change. The controller's own writes come by here too and change nothing any more.
 
 use tokio::select;
 
@@ -19,7 +19,16 @@ pub(super) async fn follow(
     let mut topics = Box::pin(watcher.changed());
     let mut deletions = Box::pin(watch(paths::DELETE_TOPICS).await?.1.changed());
     let mut isr = Box::pin(watch(paths::ISR_CHANGES).await?.1.changed());
-    for change in [Synchronise::Brokers, Synchronise::Topics, Synchronise::Isr] {
+    let exists = async |path: &'static str| client.watch(path).await;
+    let mut reassignments = Box::pin(exists(paths::REASSIGN_PARTITIONS).await?.changed());
+    let mut preferred = Box::pin(exists(paths::PREFERRED_ELECTION).await?.changed());
+    for change in [
+        Synchronise::Brokers,
+        Synchronise::Topics,
+        Synchronise::Isr,
+        Synchronise::Reassignments,
+        Synchronise::PreferredElection,
+    ] {
         controller.synchronise(change).await?;
     }
     delete_marked(controller);
@@ -34,6 +43,7 @@ pub(super) async fn follow(
             _ = &mut brokers => {
                 brokers = Box::pin(watch(paths::BROKER_IDS).await?.1.changed());
                 controller.synchronise(Synchronise::Brokers).await?;
+                controller.synchronise(Synchronise::Reassignments).await?;
                 // Some may have waited for a broker.
                 delete_marked(controller);
             }
@@ -55,6 +65,15 @@ pub(super) async fn follow(
             _ = &mut isr => {
                 isr = Box::pin(watch(paths::ISR_CHANGES).await?.1.changed());
                 controller.synchronise(Synchronise::Isr).await?;
+                controller.synchronise(Synchronise::Reassignments).await?;
+            }
+            _ = &mut reassignments => {
+                reassignments = Box::pin(exists(paths::REASSIGN_PARTITIONS).await?.changed());
+                controller.synchronise(Synchronise::Reassignments).await?;
+            }
+            _ = &mut preferred => {
+                preferred = Box::pin(exists(paths::PREFERRED_ELECTION).await?.changed());
+                controller.synchronise(Synchronise::PreferredElection).await?;
             }
         }
     }

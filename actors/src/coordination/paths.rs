@@ -38,6 +38,10 @@ pub const CLUSTER_ID: &str = "/cluster/id";
 pub const PRODUCER_ID_BLOCK: &str = "/latest_producer_id_block";
 /// Topics that are to be deleted, one child each.
 pub const DELETE_TOPICS: &str = "/admin/delete_topics";
+/// Where old tools write which partitions are to go to other brokers.
+pub const REASSIGN_PARTITIONS: &str = "/admin/reassign_partitions";
+/// Where old tools write which partitions their preferred leaders are to lead.
+pub const PREFERRED_ELECTION: &str = "/admin/preferred_replica_election";
 /// Notices of in-sync sets that leaders have changed.
 pub const ISR_CHANGES: &str = "/isr_change_notification";
 /// Prefix of one such notice.

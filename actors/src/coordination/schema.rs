@@ -151,6 +151,35 @@ pub struct PartitionName {
     pub partition: i32,
 }
 
+/// `/admin/preferred_replica_election`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreferredElection {
+    /// 1.
+    pub version: i32,
+    /// The partitions that their preferred leaders are to lead.
+    pub partitions: Vec<PartitionName>,
+}
+
+/// `/admin/reassign_partitions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReassignmentTasks {
+    /// 1.
+    pub version: i32,
+    /// What is to go where, and is not there yet.
+    pub partitions: Vec<ReassignmentTask>,
+}
+
+/// One partition that is to go to other brokers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReassignmentTask {
+    /// The topic.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// The brokers.
+    pub replicas: Vec<i32>,
+}
+
 /// `/cluster/id`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterId {

@@ -20,7 +20,7 @@ use super::handlers::{
     api_versions, cluster, configs, consumer_group, control, delete_records, describe_producers,
     elections, fetch, find_coordinator, group_admin, group_membership, init_producer_id,
     list_offsets, log_dirs, metadata, offset_commit, offset_fetch, offset_for_leader_epoch,
-    produce, share, topics, transaction_admin, transactions, txn_offset_commit,
+    produce, reassignments, share, topics, transaction_admin, transactions, txn_offset_commit,
 };
 use super::request::RequestContext;
 use crate::broker::BrokerContext;
@@ -66,6 +66,8 @@ fn rows() -> Vec<Row> {
         api(0..=2, group_admin::delete),
         api(0..=2, elections::elect_leaders),
         api(0..=1, configs::alter_incrementally),
+        api(0..=0, reassignments::alter),
+        api(0..=0, reassignments::list),
         api(0..=0, group_admin::delete_offsets),
         api(0..=2, cluster::describe),
         api(0..=0, describe_producers::handle),

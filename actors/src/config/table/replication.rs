@@ -3,6 +3,10 @@
 use super::super::key::{Check, ConfigKey, keys};
 
 pub(super) const REPLICATION: &[ConfigKey] = keys! {
+    /// How many bytes per second the throttled followers of this broker may copy.
+    "follower.replication.throttled.rate" Long = "9223372036854775807", Check::Min(0), PerBroker, Ignored;
+    /// How many bytes per second the throttled leaders of this broker may have copied.
+    "leader.replication.throttled.rate" Long = "9223372036854775807", Check::Min(0), PerBroker, Ignored;
     /// How many threads move replicas between log directories.
     "num.replica.alter.log.dirs.threads" Int = null, Check::Any, ReadOnly, Ignored;
     /// How many connections to each other broker fetch for replication.
@@ -61,6 +65,8 @@ pub(super) const REPLICATION: &[ConfigKey] = keys! {
     "remote.log.storage.manager.impl.prefix" String = "rsm.config.", Check::NonEmpty, ReadOnly, Ignored;
     /// Whether segments can be kept in remote storage.
     "remote.log.storage.system.enable" Boolean = "false", Check::Any, ReadOnly, Ignored;
+    /// How many bytes per second may go from one log directory to another.
+    "replica.alter.log.dirs.io.max.bytes.per.second" Long = "9223372036854775807", Check::Min(0), PerBroker, Ignored;
     /// How long a follower waits after a failed fetch.
     "replica.fetch.backoff.ms" Int = "1000", Check::Min(0), ReadOnly, Used;
     /// How much of a partition a follower fetches at once.

@@ -23,6 +23,7 @@ pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 mod open_transaction;
 pub(crate) mod produce;
+pub(crate) mod reassignments;
 pub(crate) mod share;
 pub(crate) mod topics;
 pub(crate) mod transaction_admin;
