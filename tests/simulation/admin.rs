@@ -18,6 +18,7 @@ use crate::wire::{Client, topic_name};
 
 /// NONE, UNKNOWN_TOPIC_OR_PARTITION, TOPIC_ALREADY_EXISTS: it is done, by this request or by the one before.
 const DONE: [i16; 3] = [0, 3, 36];
+const UNKNOWN_TOPIC: i16 = 3;
 const NOT_CONTROLLER: i16 = 41;
 /// Topics at a time at most.
 const TOPICS: usize = 6;
@@ -30,6 +31,9 @@ pub struct Admin {
     topics: BTreeSet<String>,
     /// Those of them that may be deleted.
     deletable: Vec<String>,
+    /// Topics that may be there or not: a controller that has just come into office knows no topics for a moment, and says
+    /// so when it is to delete one.
+    doubtful: BTreeSet<String>,
 }
 
 impl Admin {
@@ -39,6 +43,7 @@ impl Admin {
             history,
             topics: BTreeSet::new(),
             deletable: Vec::new(),
+            doubtful: BTreeSet::new(),
         }
     }
 
@@ -111,6 +116,9 @@ impl Admin {
             .await;
         tracing::debug!(target: "clients", "deleted {name}: {code}");
         self.topics.remove(name);
+        if code == UNKNOWN_TOPIC {
+            self.doubtful.insert(name.to_owned());
+        }
     }
 
     /// Asks the controller until it has done something; returns the error code, and whether each request was answered.
@@ -165,10 +173,10 @@ impl Admin {
             .topics
             .iter()
             .filter_map(|topic| Some((topic.name.as_ref()?.to_string(), topic)))
-            .filter(|(name, _)| !name.starts_with("__"))
             .collect();
-        if !topics.keys().eq(self.topics.iter()) {
-            let names: Vec<&String> = topics.keys().collect();
+        let mut names: Vec<&String> = topics.keys().collect();
+        names.retain(|name| !name.starts_with("__") && !self.doubtful.contains(*name));
+        if !names.iter().copied().eq(self.topics.iter()) {
             return Some(format!("the topics {names:?} and not {:?}", self.topics));
         }
         let partitions = topics

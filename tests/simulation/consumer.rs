@@ -33,19 +33,23 @@ impl Consumer {
         }
     }
 
-    /// Reads until producers have come to an end and everybody is done.
+    /// Reads until producers have come to an end and all is read that was acknowledged.
     pub async fn run(mut self) {
         let mut offset = 0;
-        while !(self.history.is_ending() && self.history.is_quiet()) {
+        loop {
             match self.read(offset).await {
-                Some((_, next)) if next > offset => offset = next,
+                Some(next) if next > offset => offset = next,
                 _ => sleep(Duration::from_millis(50)).await,
+            }
+            let is_over = self.history.is_ending() && self.history.is_quiet();
+            if is_over && self.history.is_read(&self.partition, self.committed) {
+                return;
             }
         }
     }
 
-    /// Reads once, from the leader; returns the high watermark and what offset follows.
-    pub async fn read(&mut self, offset: i64) -> Option<(i64, i64)> {
+    /// Reads once, from the leader; returns what offset follows.
+    async fn read(&mut self, offset: i64) -> Option<i64> {
         let (leader, epoch) = self.client.leader(&self.partition).await?;
         let wanted = FetchPartition::default()
             .with_partition(self.partition.index)
@@ -71,8 +75,7 @@ impl Consumer {
             return None;
         }
         self.note(epoch, answer.high_watermark);
-        let next = self.take(offset, &answer);
-        Some((answer.high_watermark, next))
+        Some(self.take(offset, &answer))
     }
 
     /// Takes note of a high watermark, which a leader answers for its epoch alone.

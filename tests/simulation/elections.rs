@@ -61,8 +61,8 @@ impl ZnodeStore for Store {
                 continue;
             }
             let node = value.as_ref().and_then(|value| Node::decode(value).ok()?);
-            let data = node.and_then(|node| node.data);
-            match data.and_then(|data| serde_json::from_slice(&data).ok()) {
+            let data = node.as_ref().and_then(Node::data);
+            match data.and_then(|data| serde_json::from_slice(data).ok()) {
                 Some(state) => {
                     let leaders = shared.leaders.entry(path.clone()).or_default();
                     self.check(leaders, &path, &state);

@@ -111,6 +111,13 @@ impl History {
         }
     }
 
+    /// Takes note of records that nobody who reads committed records may see.
+    pub fn aborted(&self, partition: &Partition, ids: &[Id]) {
+        let mut inner = self.inner();
+        let known = inner.partitions.entry(partition.clone()).or_default();
+        known.aborted.extend(ids);
+    }
+
     /// Takes note of a record that was read; what was read once stays.
     pub fn read(&self, partition: &Partition, offset: i64, id: Id, epoch: i32) {
         let before = {
@@ -133,6 +140,15 @@ impl History {
         let mut inner = self.inner();
         let known = inner.partitions.entry(partition.clone()).or_default();
         known.committed.insert(id);
+    }
+
+    /// Tells whether all that was acknowledged was read, by who reads committed records or by who reads all.
+    pub fn is_read(&self, partition: &Partition, committed: bool) -> bool {
+        self.of(partition, |known| {
+            let read: BTreeSet<Id> = known.read.values().map(|(id, _)| *id).collect();
+            let read = if committed { &known.committed } else { &read };
+            known.acknowledged.keys().all(|id| read.contains(id))
+        })
     }
 
     /// Looks at what is known of a partition.

@@ -14,11 +14,13 @@
 mod admin;
 mod cluster;
 mod consumer;
+mod coordinator;
 mod elections;
 mod entropy;
 mod faults;
 mod history;
 mod network;
+mod offsets;
 mod producer;
 #[path = "../support/records.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
@@ -26,6 +28,7 @@ mod records;
 mod replicas;
 mod run;
 mod seeds;
+mod transactions;
 mod wire;
 
 use std::time::Duration;

@@ -7,14 +7,19 @@ use kafka_protocol::messages::{
     InitProducerIdRequest, ProduceRequest, ProduceResponse, ProducerId,
 };
 use rand::Rng;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::history::{History, Id, Partition};
 use crate::records::{self, batch_of};
 use crate::wire::{Client, topic_name};
 
 const NONE: i16 = 0;
+const OUT_OF_ORDER_SEQUENCE: i16 = 45;
 const DUPLICATE_SEQUENCE: i16 = 46;
+/// How long a batch has to be refused before that is for good.
+const FOR_GOOD: Duration = Duration::from_secs(10);
+/// What the number of the producer that follows on another is larger by.
+const ANOTHER: u32 = 100;
 /// UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT, REPLICA_NOT_AVAILABLE,
 /// NETWORK_EXCEPTION, NOT_ENOUGH_REPLICAS, NOT_ENOUGH_REPLICAS_AFTER_APPEND, KAFKA_STORAGE_ERROR, FENCED_LEADER_EPOCH,
 /// UNKNOWN_LEADER_EPOCH: whether the batch is there or not, it can be sent again. OUT_OF_ORDER_SEQUENCE_NUMBER as well:
@@ -56,7 +61,7 @@ impl Producer {
 
     /// Sends until it is told to come to an end.
     pub async fn run(mut self) {
-        let id = self.producer_id().await;
+        let mut id = self.producer_id().await;
         while !self.history.is_ending() {
             let batches = self.next_batches();
             self.history.begin();
@@ -67,7 +72,13 @@ impl Producer {
                 false => self.send_ahead(id, &batches).await,
             };
             for batch in batches.iter().skip(done) {
-                self.send(id, batch).await;
+                if !self.send(id, batch, batches.len() > 1).await {
+                    // Nobody knows whether it is there; another producer begins.
+                    self.number += ANOTHER;
+                    self.next.fill(0);
+                    id = self.producer_id().await;
+                    break;
+                }
             }
             self.history.finish();
             let pause = self.client.random.random_range(0..150);
@@ -117,20 +128,35 @@ impl Producer {
         }
     }
 
-    /// Sends a batch until it is acknowledged.
-    async fn send(&mut self, producer: (i64, i16), batch: &Batch) {
+    /// Sends a batch until it is acknowledged; tells whether it was.
+    ///
+    /// One of several that were sent ahead may be refused for good: a broker that has restarted remembers only the last
+    /// batch of each producer, as the format of Kafka's snapshots has it, and does not recognise those before.
+    async fn send(&mut self, producer: (i64, i16), batch: &Batch, ahead: bool) -> bool {
         let request = request(producer, batch);
+        let began = Instant::now();
         loop {
             match self.try_send(batch, &request).await {
-                Some((NONE, offset)) => return self.acknowledged(batch, Some(offset)),
-                Some((DUPLICATE_SEQUENCE, _)) => return self.acknowledged(batch, None),
+                Some((NONE, offset)) => {
+                    self.acknowledged(batch, Some(offset));
+                    return true;
+                }
+                Some((DUPLICATE_SEQUENCE, _)) => {
+                    self.acknowledged(batch, None);
+                    return true;
+                }
+                Some((OUT_OF_ORDER_SEQUENCE, _)) if ahead && began.elapsed() > FOR_GOOD => {
+                    return false;
+                }
                 Some((code, _)) if !RETRIABLE.contains(&code) => {
                     let (partition, ids) = (&batch.partition, &batch.ids);
                     let what = format!("{partition}: error {code} for {ids:?}");
-                    return self.history.violated(what);
+                    self.history.violated(what);
+                    return false;
                 }
                 Some((code, _)) => {
-                    tracing::debug!(target: "clients", code, "refused {}", batch.partition);
+                    let (partition, ids) = (&batch.partition, &batch.ids);
+                    tracing::debug!(target: "clients", code, "{partition} refused {ids:?}");
                 }
                 None => {}
             }

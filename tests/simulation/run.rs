@@ -1,6 +1,7 @@
 //! One run: a cluster, its clients and what goes wrong, from one seed to a verdict.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -12,12 +13,15 @@ use troupe_actors::network::Network;
 use crate::admin::Admin;
 use crate::cluster::{self, Machine};
 use crate::consumer::Consumer;
+use crate::coordinator::{self, Coordinator};
 use crate::elections::Store;
 use crate::faults::{Faults, Kind, LATENCY};
 use crate::history::{History, Id, Known, Partition};
 use crate::network::{Trace, network};
+use crate::offsets::Committer;
 use crate::producer::Producer;
 use crate::replicas;
+use crate::transactions::Transactional;
 use crate::wire::Client;
 
 /// Without faults, so that topics are there.
@@ -26,6 +30,9 @@ const CALM: Duration = Duration::from_secs(2);
 const STORM: Duration = Duration::from_secs(16);
 /// How long everything may take to be well again.
 const RECOVERY: Duration = Duration::from_secs(90);
+
+/// The numbers of the producers with transactional ids.
+const TRANSACTIONAL: Range<u32> = 10..12;
 
 /// What came of a run.
 #[derive(Debug)]
@@ -140,9 +147,24 @@ impl Run {
             let producer = Producer::new(number, self.client(), history, self.partitions.clone());
             clients.push(producer.run().boxed_local());
         }
+        let coordinator = Coordinator::new(self.client(), coordinator::Kind::Group, "group");
+        let committer = Committer {
+            coordinator,
+            history: self.history.clone(),
+            partition: self.partitions[0].clone(),
+        };
+        clients.push(committer.run().boxed_local());
+        for number in TRANSACTIONAL {
+            let (history, partitions) = (self.history.clone(), self.partitions.clone());
+            let producer = Transactional::new(number, self.client(), history, partitions);
+            clients.push(producer.run().boxed_local());
+        }
         for partition in self.partitions.clone() {
-            let consumer = Consumer::new(self.client(), self.history.clone(), partition, false);
-            clients.push(consumer.run().boxed_local());
+            for committed in [false, true] {
+                let (history, partition) = (self.history.clone(), partition.clone());
+                let consumer = Consumer::new(self.client(), history, partition, committed);
+                clients.push(consumer.run().boxed_local());
+            }
         }
         self.sim.client("clients", async move {
             let clients = clients.into_iter().map(tokio::task::spawn_local);
@@ -181,6 +203,7 @@ impl Run {
             }
             if now > storm_ends + RECOVERY {
                 let (complaint, replicas) = (self.history.complaint(), self.replicas_that_differ());
+                self.say_what_is_there();
                 return Err(format!(
                     "it does not become well again: clients are done: {is_done}; {complaint}; {replicas:?}"
                 ));
@@ -188,6 +211,18 @@ impl Run {
             if !self.history.violations().is_empty() {
                 return Ok(());
             }
+        }
+    }
+
+    /// Logs the last record of each producer, which says who can't go on.
+    fn say_what_is_there(&self) {
+        for partition in &self.partitions {
+            let log = replicas::log(&self.machines[0].disk, partition);
+            let found = replicas::ids(&log).into_iter();
+            let last: BTreeMap<u32, (i64, u32)> = found
+                .map(|(offset, id, _)| (id.producer, (offset, id.number)))
+                .collect();
+            tracing::info!(target: "clients", "{partition} has of each producer {last:?}");
         }
     }
 

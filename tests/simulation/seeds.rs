@@ -93,7 +93,11 @@ pub fn run_all(seeds: Range<u64>, patience: Option<Duration>) {
             }
             match run(seed) {
                 Ok(verdict) => println!("{verdict}"),
-                Err(said) => failed.push((seed, said)),
+                Err(said) => {
+                    let what = said.lines().find(|line| line.starts_with("VIOLATION"));
+                    println!("seed {seed} FAILED: {}", what.unwrap_or("it panicked"));
+                    failed.push((seed, said));
+                }
             }
             done.fetch_add(1, Ordering::SeqCst);
         }
