@@ -230,24 +230,27 @@ impl Cluster {
         topics: &[StoredTopic],
         electorate: &Electorate,
     ) -> Result<BTreeSet<String>, CoordinationError> {
-        let client = self.client()?;
-        let config = self.broker_config();
-        let mut accepting = BTreeSet::new();
-        for topic in topics.iter().filter(|topic| topic.is_stuck(electorate)) {
+        let (client, config) = (&self.client()?, &self.broker_config());
+        let stuck = topics.iter().filter(|topic| topic.is_stuck(electorate));
+        let reads = stuck.map(|topic| async move {
             // What this broker knows of configurations may be older than its office.
             let path = paths::config("topics", &topic.name);
             let stored = match client.get_json::<ConfigOverrides>(&path).await {
                 Err(CoordinationError::Malformed(error)) => {
                     tracing::error!("{error}; no records are given up");
-                    continue;
+                    return Ok::<_, CoordinationError>(None);
                 }
                 other => other?,
             };
             let overrides = stored.map(|(stored, _)| stored.config).unwrap_or_default();
-            let parsed = TopicConfig::parse(&overrides, &config);
-            if parsed.is_ok_and(|config| config.unclean_leader_election_enable) {
-                accepting.insert(topic.name.clone());
-            }
+            let parsed = TopicConfig::parse(&overrides, config);
+            let accepts = parsed.is_ok_and(|config| config.unclean_leader_election_enable);
+            Ok(accepts.then(|| topic.name.clone()))
+        });
+        let mut reads = stream::iter(reads).buffer_unordered(TOPICS_AT_ONCE);
+        let mut accepting = BTreeSet::new();
+        while let Some(found) = reads.next().await {
+            accepting.extend(found?);
         }
         Ok(accepting)
     }

@@ -19,6 +19,9 @@ use crate::coordination::schema::PartitionState;
 use crate::metadata::{BrokerId, NO_LEADER};
 use crate::partition::TopicPartition;
 
+/// How long others have at most to take an election up before its client is answered.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Who is to lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ElectionKind {
@@ -181,7 +184,8 @@ async fn elect_leaders(
     let own = locked.broker_id;
     let answers = locked.office()?.carry_out(&changes);
     drop(locked);
-    answers.wait(own, order.patience).await;
+    // One that does not answer is not waited for: the client would not hear of any election.
+    answers.wait(own, order.patience.min(PATIENCE)).await;
     Ok(outcomes)
 }
 
@@ -238,7 +242,7 @@ impl Handler<ElectLeaders> for Controller {
 
 impl ControllerHandle {
     /// Elects leaders for partitions, each for itself; for all, when none are named. Other brokers have as long as
-    /// `patience` to take it up.
+    /// `patience`, and no longer than 5 seconds, to take it up.
     ///
     /// # Errors
     /// NOT_CONTROLLER; for each partition UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION when its topic is being

@@ -77,13 +77,13 @@ async fn alter(
     order: AlterReassignments,
 ) -> Result<Outcomes<AdminError>, AdminError> {
     let mut locked = cluster.lock().await;
-    let (outcomes, changes) = locked.reassign(&order.asked).await?;
+    let (outcomes, changes) = locked.reassign(&order.0).await?;
     let answers = locked.office()?.carry_out(&changes);
     // What was asked for in the old way may be out of date by that.
     locked.take_up_tasks().await?;
     let own = locked.broker_id;
     drop(locked);
-    answers.wait(own, order.patience).await;
+    answers.of(own).wait(own, Duration::ZERO).await;
     Ok(outcomes)
 }
 
@@ -109,10 +109,7 @@ type Underway = BTreeMap<TopicPartition, Assignment>;
 /// Has partitions go to other brokers, or back.
 #[derive(Message)]
 #[rtype(result = "Result<Outcomes<AdminError>, AdminError>")]
-struct AlterReassignments {
-    asked: Reassignments,
-    patience: Duration,
-}
+struct AlterReassignments(Reassignments);
 
 impl Handler<AlterReassignments> for Controller {
     type Result = ResponseFuture<Result<Outcomes<AdminError>, AdminError>>;
@@ -139,7 +136,7 @@ impl Handler<ListReassignments> for Controller {
 
 impl ControllerHandle {
     /// Has partitions go to other brokers, each for itself, in place of where they are going already. Answers when that is
-    /// written and ordered, not when they are there; other brokers have as long as `patience` to take it up.
+    /// written and ordered, not when they are there.
     ///
     /// # Errors
     /// NOT_CONTROLLER; for each partition UNKNOWN_TOPIC_OR_PARTITION, INVALID_REPLICA_ASSIGNMENT,
@@ -147,9 +144,8 @@ impl ControllerHandle {
     pub async fn alter_reassignments(
         &self,
         asked: Reassignments,
-        patience: Duration,
     ) -> Result<Outcomes<AdminError>, AdminError> {
-        let order = AlterReassignments { asked, patience };
+        let order = AlterReassignments(asked);
         self.addr.send(order).await.map_err(gone)?
     }
 

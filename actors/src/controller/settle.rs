@@ -46,13 +46,13 @@ impl StoredTopic {
         }
     }
 
-    /// Tells whether nobody in sync is there for one of its partitions.
+    /// Tells whether for one of its partitions others are there, but nobody in sync.
     pub(super) fn is_stuck(&self, electorate: &Electorate) -> bool {
-        let nobody = |stored: &StoredState| {
-            let isr = &stored.state.isr;
-            !isr.iter().any(|id| electorate.live.contains(id))
-        };
-        self.states.values().any(nobody)
+        let there = |ids: &[BrokerId]| ids.iter().any(|id| electorate.live.contains(id));
+        self.states.iter().any(|(partition, stored)| {
+            let assigned = self.assignment.get(partition);
+            !there(&stored.state.isr) && assigned.is_some_and(|assigned| there(&assigned.replicas))
+        })
     }
 
     /// Tells whether one of its partitions is on its way to other brokers.
@@ -96,5 +96,42 @@ fn end_reassignment(
     if let Some(next) = elect_reassigned(&stored.state, &targets, &electable, epoch) {
         stored.state = next;
         *assignment = Assignment::settled(targets);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::NO_LEADER;
+
+    #[test]
+    fn one_that_is_not_in_sync_leads_only_where_the_topic_allows_it() {
+        for (live, allowed, stuck, expected) in [
+            (&[2][..], false, true, (NO_LEADER, vec![1])),
+            (&[2], true, true, (2, vec![2])),
+            // In sync comes first, whatever is allowed.
+            (&[1, 2], true, false, (1, vec![1])),
+            // Nobody is there: that is no question of what is allowed.
+            (&[3], true, false, (NO_LEADER, vec![1])),
+        ] {
+            let state = PartitionState {
+                controller_epoch: 1,
+                leader: 1,
+                version: 1,
+                leader_epoch: 4,
+                isr: vec![1],
+            };
+            let assignment = Assignment::settled(vec![1, 2]);
+            let mut topic = StoredTopic::of("t", [(assignment, state)].into_iter());
+            let electorate = Electorate {
+                live: live.iter().copied().collect(),
+                unclean: BTreeSet::from_iter(allowed.then(|| "t".to_owned())),
+                ..Electorate::default()
+            };
+            assert_eq!(topic.is_stuck(&electorate), stuck, "{live:?}");
+            topic.settle(&electorate);
+            let state = topic.states.remove(&0).expect("a state").state;
+            assert_eq!((state.leader, state.isr), expected, "{live:?} {allowed}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use troupe_protocol::kafka::messages::{
     ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
 };
 
-use super::common::{broker_ids, patience, text, topic_name};
+use super::common::{broker_ids, text, topic_name};
 use crate::gateway::request::RequestContext;
 use crate::partition::TopicPartition;
 
@@ -32,8 +32,7 @@ pub(crate) async fn alter(
             asked.insert(name, replicas);
         }
     }
-    let patience = patience(request.timeout_ms);
-    let altered = cx.broker.controller.alter_reassignments(asked, patience);
+    let altered = cx.broker.controller.alter_reassignments(asked);
     let response = AlterPartitionReassignmentsResponse::default();
     let outcomes = match altered.await {
         Ok(outcomes) => outcomes,
