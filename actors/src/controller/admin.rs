@@ -1,4 +1,4 @@
-//! What clients ask of the controller: topics that come, grow and go.
+//! What clients ask of the controller: topics that come and grow, and brokers that go.
 //!
 //! The cluster is locked while the znodes are written and the orders given, not while other brokers carry them out: one that
 //! hangs does not stop the controller.
@@ -7,14 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use troupe_protocol::kafka::errors::ErrorCode;
 use uuid::Uuid;
 
+use super::answers::Answers;
 use super::cluster::Cluster;
-use super::office::{Answers, Partitions};
+use super::office::Partitions;
 use super::stored::{StoredTopic, settled, write_all};
 use super::topics::{AdminError, NewTopic, TopicPlan, plan_partitions, plan_topic};
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
@@ -231,50 +232,6 @@ pub(super) async fn create_partitions(
     }
 }
 
-/// Deletes topics: marked first, so that a crash midway is made up for at the next start. Goes on when the patience of the
-/// client is over.
-pub(super) async fn delete_topics(
-    cluster: &SharedCluster,
-    names: Vec<String>,
-    patience: Duration,
-) -> Result<(), AdminError> {
-    let client = cluster.lock().await.client()?;
-    let deletion = actix_rt::spawn(mark_and_delete(Rc::clone(cluster), names.clone()));
-    let done = async {
-        let died = |_| AdminError::from(ErrorCode::UnknownServerError);
-        deletion.await.map_err(died)??;
-        // Some wait for brokers that are away; that is no reason to keep anything of this request.
-        for name in &names {
-            until_unmarked(&client, name).await?;
-        }
-        Ok(())
-    };
-    let in_time = tokio::time::timeout(patience, done).await;
-    in_time.unwrap_or_else(|_| Err(ErrorCode::RequestTimedOut.into()))
-}
-
-async fn mark_and_delete(cluster: SharedCluster, names: Vec<String>) -> Result<(), AdminError> {
-    let (client, claimed) = {
-        let mut locked = cluster.lock().await;
-        let office = locked.office()?;
-        // The marks are noticed as if a tool had made them, and these are not to be deleted twice.
-        let mut claimed: BTreeSet<String> = names.iter().cloned().collect();
-        claimed.retain(|name| office.deleting.insert(name.clone()));
-        (locked.client()?, claimed)
-    };
-    let paths: Vec<String> = names.iter().map(|name| paths::delete_topic(name)).collect();
-    // Some may be marked already, by a tool or before a crash: the others are marked all the same.
-    let marks = paths.iter().map(|path| client.create_if_missing(path, b""));
-    let done = match try_join_all(marks).await {
-        Ok(_) => finish_deletions(&cluster, &claimed).await,
-        Err(error) => Err(error),
-    };
-    if let Ok(office) = cluster.lock().await.office() {
-        office.deleting.retain(|name| !claimed.contains(name));
-    }
-    Ok(done?)
-}
-
 /// Has others lead what a broker leads that is about to stop; returns what nobody else can lead.
 pub(super) async fn controlled_shutdown(
     cluster: &SharedCluster,
@@ -288,70 +245,4 @@ pub(super) async fn controlled_shutdown(
     // The others lead before it stops; one that does not answer is not waited for.
     answers.wait(own, RELIEF).await;
     Ok(remaining)
-}
-
-/// Waits until somebody else has deleted a topic.
-async fn until_unmarked(client: &CoordinationClient, name: &str) -> Result<(), CoordinationError> {
-    let path = paths::delete_topic(name);
-    loop {
-        let watcher = client.watch(&path).await?;
-        if client.get(&path).await?.is_none() {
-            return Ok(());
-        }
-        watcher.changed().await;
-    }
-}
-
-/// Deletes every topic that carries the mark, but for those that somebody else deletes already, unless they are `claimed`,
-/// and those that have to wait for a broker.
-pub(super) async fn finish_deletions(
-    cluster: &SharedCluster,
-    claimed: &BTreeSet<String>,
-) -> Result<(), CoordinationError> {
-    let mut locked = cluster.lock().await;
-    let own = locked.broker_id;
-    let client = locked.client()?;
-    let marked = client.children(paths::DELETE_TOPICS).await?;
-    if !locked.may_delete() {
-        for name in marked {
-            client.delete(&paths::delete_topic(&name)).await?;
-        }
-        return Ok(());
-    }
-    let office = locked.office()?;
-    let doomed = office.doomed(&client, &marked, claimed).await?;
-    for topic in &doomed {
-        office.topics.remove(&topic.name);
-        office.deleting.insert(topic.name.clone());
-    }
-    let names: Vec<String> = doomed.iter().map(|topic| topic.name.clone()).collect();
-    let mut stops = Vec::with_capacity(doomed.len());
-    for topic in doomed {
-        let told = office.inform_of_deletion(std::slice::from_ref(&topic));
-        let stopped = office.stop(std::slice::from_ref(&topic), true);
-        stops.push((topic.name, told.and(stopped)));
-    }
-    drop(locked);
-    let deletions = stops.into_iter().map(|(name, answers)| {
-        let client = &client;
-        async move {
-            // One that is gone by now goes on with this when it is back.
-            if answers.wait(own, Duration::MAX).await.is_empty() {
-                remove_znodes(client, &name).await?;
-            }
-            Ok(())
-        }
-    });
-    let deleted = join_all(deletions).await;
-    if let Ok(office) = cluster.lock().await.office() {
-        office.deleting.retain(|name| !names.contains(name));
-    }
-    deleted.into_iter().collect()
-}
-
-async fn remove_znodes(client: &CoordinationClient, name: &str) -> Result<(), CoordinationError> {
-    // The configuration first: a topic of the same name may come as soon as this one is gone.
-    client.delete(&paths::config("topics", name)).await?;
-    client.delete_tree(&paths::topic(name)).await?;
-    client.delete(&paths::delete_topic(name)).await
 }

@@ -9,10 +9,11 @@ use futures_util::stream;
 use tokio::sync::watch;
 use troupe_protocol::kafka::errors::ErrorCode;
 
+use super::answers::Answers;
 use super::changes::Changes;
 use super::channel::Channels;
 use super::membership::{self, Election};
-use super::office::{Answers, Change, LiveBroker, Office, Partitions};
+use super::office::{Change, LiveBroker, Office, Partitions};
 use super::stored::{Electorate, StoredTopic, write_all};
 use super::topics::AdminError;
 use crate::config::{BrokerConfig, TopicConfig};
@@ -334,8 +335,8 @@ impl Cluster {
             office.topics.remove(&topic.name);
         }
         if !gone.is_empty() {
-            let answers = office.inform_of_deletion(&gone);
-            let stopped = office.stop(&gone, false);
+            let answers = office.inform_of_deletion(&gone, None);
+            let stopped = office.stop(&gone, false, None);
             let own = self.broker_id;
             answers.and(stopped).of(own).wait(own, Duration::ZERO).await;
         }

@@ -6,12 +6,14 @@
 
 pub(crate) mod absence;
 mod admin;
+mod answers;
 pub mod assignment;
 mod auto_creation;
 mod candidate;
 mod changes;
 mod channel;
 mod cluster;
+mod deletion;
 pub mod election;
 pub mod membership;
 mod office;
@@ -25,7 +27,6 @@ pub mod topics;
 mod watch_topics;
 mod watch_znodes;
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -183,7 +184,9 @@ impl Handler<DeleteTopics> for Controller {
 
     fn handle(&mut self, order: DeleteTopics, _: &mut Self::Context) -> Self::Result {
         let cluster = Rc::clone(&self.cluster);
-        Box::pin(async move { admin::delete_topics(&cluster, order.names, order.patience).await })
+        Box::pin(
+            async move { deletion::delete_topics(&cluster, order.names, order.patience).await },
+        )
     }
 }
 
@@ -272,7 +275,7 @@ impl Handler<Synchronise> for Controller {
             match change {
                 Synchronise::Brokers => cluster.lock().await.brokers_changed().await,
                 Synchronise::Topics => cluster.lock().await.topics_changed().await,
-                Synchronise::Deletions => admin::finish_deletions(&cluster, &BTreeSet::new()).await,
+                Synchronise::Deletions => deletion::finish_deletions(&cluster).await,
                 Synchronise::Isr => cluster.lock().await.isr_changed().await,
                 Synchronise::Reassignments => cluster.lock().await.take_up_tasks().await,
                 Synchronise::PreferredElection => {

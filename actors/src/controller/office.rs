@@ -2,11 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::future::join_all;
-use tokio::sync::oneshot;
-
+use super::answers::Answers;
 use super::changes::Changes;
 use super::channel::{BrokerChannel, Channels};
 use super::reassignment::Assignment;
@@ -15,12 +12,9 @@ use crate::coordination::{CoordinationClient, CoordinationError, paths};
 use crate::metadata::{BrokerId, BrokerNode, NO_LEADER};
 use crate::partition::TopicPartition;
 use crate::replica_manager::orders::{
-    Authority, LEADER_DURING_DELETION, LeaderAndIsr, LiveLeader, Order, Outcome, PartitionOrder,
-    StopReplica, StoppedReplica, TopicOrder, UpdateMetadata,
+    Authority, EPOCH_DURING_DELETION, LEADER_DURING_DELETION, LeaderAndIsr, LiveLeader, Order,
+    PartitionOrder, StopReplica, StoppedReplica, TopicOrder, UpdateMetadata,
 };
-
-/// Leader epoch of a replica that stops for good.
-const EPOCH_DURING_DELETION: i32 = -2;
 
 /// Partitions by topic.
 pub(super) type Partitions = BTreeMap<String, BTreeSet<i32>>;
@@ -250,8 +244,12 @@ impl Office {
         self.update(&topics, true, only)
     }
 
-    /// Tells every broker that topics go.
-    pub(super) fn inform_of_deletion(&mut self, topics: &[StoredTopic]) -> Answers {
+    /// Tells brokers that topics go: all, or those that are named.
+    pub(super) fn inform_of_deletion(
+        &mut self,
+        topics: &[StoredTopic],
+        only: Option<&BTreeSet<BrokerId>>,
+    ) -> Answers {
         let going = topics.iter().map(|topic| {
             let partitions = topic.assignment.keys().map(|&partition| PartitionOrder {
                 leader: LEADER_DURING_DELETION,
@@ -263,13 +261,18 @@ impl Office {
                 partitions: partitions.collect(),
             }
         });
-        self.update(&going.collect::<Vec<_>>(), false, None)
+        self.update(&going.collect::<Vec<_>>(), false, only)
     }
 
-    /// Has all replicas of topics stop.
-    pub(super) fn stop(&mut self, topics: &[StoredTopic], delete: bool) -> Answers {
+    /// Has replicas of topics stop: all, or those on the brokers that are named.
+    pub(super) fn stop(
+        &mut self,
+        topics: &[StoredTopic],
+        delete: bool,
+        only: Option<&BTreeSet<BrokerId>>,
+    ) -> Answers {
         let mut answers = Answers::default();
-        for broker in self.among_live(None) {
+        for broker in self.among_live(only) {
             let replicas = topics.iter().flat_map(|topic| {
                 let here = topic.assignment.iter();
                 here.filter(|(_, assigned)| assigned.replicas.contains(&broker))
@@ -282,6 +285,23 @@ impl Office {
             self.stop_replicas(broker, replicas.collect(), &mut answers);
         }
         answers
+    }
+
+    /// Has a topic go from brokers: from all, or from those that are named.
+    pub(super) fn take_down(
+        &mut self,
+        topic: &StoredTopic,
+        only: Option<&BTreeSet<BrokerId>>,
+    ) -> Answers {
+        let topic = std::slice::from_ref(topic);
+        let told = self.inform_of_deletion(topic, only);
+        told.and(self.stop(topic, true, only))
+    }
+
+    /// Leaves the rest of a deletion for later. The topic is still marked, and some of its replicas are still there.
+    pub(super) fn postpone(&mut self, topic: &str) {
+        self.deleting.remove(topic);
+        self.left_out = true;
     }
 
     /// Has a broker that is about to stop follow nobody any more, so that it does not come back into in-sync sets.
@@ -375,7 +395,7 @@ impl Office {
             return;
         };
         match live.channel.send(order) {
-            Ok(answer) => answers.pending.push((broker, answer)),
+            Ok(answer) => answers.push(broker, answer),
             Err(full) => self.start_over(broker, answers, full.0),
         }
     }
@@ -397,8 +417,9 @@ impl Office {
         };
         live.channel = channels.open(&live.node);
         for order in everything.into_iter().flatten() {
-            let sent = live.channel.send(order).ok();
-            answers.pending.extend(sent.map(|answer| (broker, answer)));
+            if let Ok(answer) = live.channel.send(order) {
+                answers.push(broker, answer);
+            }
         }
     }
 
@@ -452,46 +473,5 @@ fn partition_order(topic: &StoredTopic, partition: i32, is_new: bool) -> Partiti
         adding_replicas: adding,
         removing_replicas: removing,
         is_new,
-    }
-}
-
-/// The answers to orders that are on their way.
-#[derive(Default)]
-pub(super) struct Answers {
-    pending: Vec<(BrokerId, oneshot::Receiver<Outcome>)>,
-}
-
-impl Answers {
-    /// Takes only those of one broker.
-    pub(super) fn of(mut self, broker: BrokerId) -> Self {
-        self.pending.retain(|(id, _)| *id == broker);
-        self
-    }
-
-    /// Puts more to these.
-    pub(super) fn and(mut self, others: Self) -> Self {
-        self.pending.extend(others.pending);
-        self
-    }
-
-    /// Takes only those of other brokers.
-    pub(super) fn without(mut self, brokers: &BTreeSet<BrokerId>) -> Self {
-        self.pending.retain(|(id, _)| !brokers.contains(id));
-        self
-    }
-
-    /// Waits for the answers, no longer than `patience` for other brokers than `own`, and returns who did not answer.
-    ///
-    /// What this broker does itself is waited for in any case: it is on its way already.
-    pub(super) async fn wait(self, own: BrokerId, patience: Duration) -> BTreeSet<BrokerId> {
-        let waits = self.pending.into_iter().map(|(broker, answer)| async move {
-            let answered = if broker == own {
-                answer.await.is_ok()
-            } else {
-                matches!(tokio::time::timeout(patience, answer).await, Ok(Ok(_)))
-            };
-            (!answered).then_some(broker)
-        });
-        join_all(waits).await.into_iter().flatten().collect()
     }
 }

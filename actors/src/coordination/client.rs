@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zookeeper_client::{Error, MultiWriteError, MultiWriteResult, Stat};
@@ -67,8 +69,8 @@ pub enum Write {
     Delete(String),
 }
 
-/// Deletions per transaction at most: a transaction has to fit into ZooKeeper's 1 MiB.
-const DELETIONS_PER_TRANSACTION: usize = 1_000;
+/// Nodes whose children are listed at once.
+const LISTS_AT_ONCE: usize = 64;
 
 /// Time before a request is sent again whose connection was lost.
 const RETRY: Duration = Duration::from_millis(50);
@@ -243,31 +245,24 @@ impl CoordinationClient {
         Ok(())
     }
 
-    /// Deletes a node and everything below it; fine when it is missing.
-    pub async fn delete_tree(&self, path: &str) -> Result<()> {
-        // Parents come before their children here, so the deletion runs from the end.
-        let mut paths = vec![path.to_owned()];
-        let mut next = 0;
-        while let Some(parent) = paths.get(next).cloned() {
-            for child in self.children(&parent).await? {
-                paths.push(format!("{parent}/{child}"));
-            }
-            next += 1;
+    /// Lists a node and everything below it, parents before their children; nothing when it is missing.
+    pub async fn tree(&self, path: &str) -> Result<Vec<String>> {
+        if self.get(path).await?.is_none() {
+            return Ok(Vec::new());
         }
-        for chunk in paths.rchunks(DELETIONS_PER_TRANSACTION) {
-            let writes: Vec<Write> = chunk.iter().rev().cloned().map(Write::Delete).collect();
-            match self.transaction(&writes).await {
-                Ok(_) => {}
-                // Somebody deletes along, or has put something in between.
-                Err(CoordinationError::Transaction { .. }) => {
-                    for path in chunk.iter().rev() {
-                        self.delete(path).await?;
-                    }
-                }
-                Err(error) => return Err(error),
+        let mut all = Vec::new();
+        let mut level = vec![path.to_owned()];
+        while !level.is_empty() {
+            let lists = level.iter().map(|parent| self.children(parent));
+            let lists: Vec<_> = stream::iter(lists).buffered(LISTS_AT_ONCE).collect().await;
+            let mut below = Vec::new();
+            for (parent, children) in level.iter().zip(lists) {
+                below.extend(children?.iter().map(|child| format!("{parent}/{child}")));
             }
+            all.append(&mut level);
+            level = below;
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Does all of the writes, or none.

@@ -12,6 +12,12 @@ use crate::partition::TopicPartition;
 /// The leader that UpdateMetadata names for the partitions of a topic that is being deleted.
 pub const LEADER_DURING_DELETION: BrokerId = -2;
 
+/// Leader epoch of a replica that stops for good: it counts whatever the leadership.
+pub const EPOCH_DURING_DELETION: i32 = -2;
+
+/// Leader epoch where none is known, as in orders too old to carry one.
+pub const NO_EPOCH: i32 = -1;
+
 /// Broker epoch of orders too old to carry one.
 pub const NO_BROKER_EPOCH: i64 = -1;
 
@@ -113,7 +119,7 @@ pub struct UpdateMetadata {
 pub struct StoppedReplica {
     /// Which one.
     pub topic_partition: TopicPartition,
-    /// Epoch of the leadership that it is stopped in; -1 and -2 count in any case.
+    /// Epoch of the leadership that it is stopped in, or [`EPOCH_DURING_DELETION`] or [`NO_EPOCH`].
     pub leader_epoch: i32,
     /// Whether its files go as well.
     pub delete: bool,

@@ -14,8 +14,8 @@ use super::configs::ConfigResource;
 use super::fence::Fence;
 use super::image;
 use super::orders::{
-    LeaderAndIsr, LiveLeader, Order, Outcome, PartitionOrder, StopReplica, StoppedReplica,
-    TopicOrder, UpdateMetadata,
+    EPOCH_DURING_DELETION, LeaderAndIsr, LiveLeader, NO_EPOCH, Order, Outcome, PartitionOrder,
+    StopReplica, StoppedReplica, TopicOrder, UpdateMetadata,
 };
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::coordination::schema::TopicAssignment;
@@ -317,6 +317,11 @@ impl Replicas {
 
     async fn stop_replica(&self, image: &MetadataImage, stopped: &StoppedReplica) -> Answer<()> {
         let name = &stopped.topic_partition;
+        let current = self.logs.get(name);
+        let current = current.map_or(NO_EPOCH, |replica| replica.progress().leader_epoch);
+        if is_fenced(stopped.leader_epoch, current) {
+            return Err(ErrorCode::FencedLeaderEpoch);
+        }
         self.fetchers.unfollow(name);
         let done = if stopped.delete {
             self.logs.delete(name).await
@@ -332,6 +337,11 @@ impl Replicas {
             other => other,
         }
     }
+}
+
+/// Tells whether an order to stop is of an older leadership than the replica is in.
+fn is_fenced(ordered: i32, current: i32) -> bool {
+    ![EPOCH_DURING_DELETION, NO_EPOCH].contains(&ordered) && ordered < current
 }
 
 async fn lead(replica: &PartitionHandle, order: &PartitionOrder) -> Answer<()> {
@@ -360,4 +370,20 @@ fn as_ordered(done: Answer<()>) -> Answer<()> {
         ErrorCode::FencedLeaderEpoch => ErrorCode::StaleControllerEpoch,
         code => code,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_older_leadership_is_fenced() {
+        for current in [NO_EPOCH, 0, 5] {
+            assert!(!is_fenced(EPOCH_DURING_DELETION, current));
+            assert!(!is_fenced(NO_EPOCH, current));
+        }
+        assert!(is_fenced(4, 5));
+        assert!(!is_fenced(5, 5));
+        assert!(!is_fenced(6, 5));
+    }
 }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
+mod deletion;
+mod pretender;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
