@@ -449,6 +449,27 @@ impl Cluster {
         Ok(())
     }
 
+    /// Lists the znodes of states that make no sense.
+    pub(super) fn senseless_states(&self) -> Vec<String> {
+        let topics = self.office.iter().flat_map(|office| office.topics.values());
+        topics.flat_map(StoredTopic::senseless_states).collect()
+    }
+
+    /// Takes up what became of states that made no sense: partitions are led as these say now, or elected for when they are
+    /// gone.
+    pub(super) async fn states_changed(&mut self) -> Result<(), CoordinationError> {
+        let client = self.client()?;
+        let topics = self.office()?.topics.values();
+        let senseless = topics.filter(|topic| !topic.senseless.is_empty());
+        let mut topics: Vec<StoredTopic> = senseless.cloned().collect();
+        for topic in &mut topics {
+            topic.refresh(&client).await?;
+        }
+        let changes = self.settle(topics, &BTreeSet::new()).await?;
+        self.office()?.carry_out(&changes);
+        Ok(())
+    }
+
     /// Tells everyone what has become of partitions.
     pub(super) fn announce(&mut self, partitions: &Partitions) -> Answers {
         match &mut self.office {

@@ -20,10 +20,12 @@ mod office;
 mod on_demand;
 pub mod reassignment;
 mod reassignments;
+mod sense;
 mod settle;
 mod stored;
 mod tasks;
 pub mod topics;
+mod watch_states;
 mod watch_topics;
 mod watch_znodes;
 
@@ -262,6 +264,8 @@ enum Synchronise {
     Reassignments,
     /// Old tools want preferred leaders to lead.
     PreferredElection,
+    /// States that made no sense have changed.
+    States,
     /// Topics were read, or have changed: their names and what was found.
     Assignments(Vec<(String, TopicAssignment)>),
 }
@@ -281,9 +285,24 @@ impl Handler<Synchronise> for Controller {
                 Synchronise::PreferredElection => {
                     cluster.lock().await.take_up_preferred_election().await
                 }
+                Synchronise::States => cluster.lock().await.states_changed().await,
                 Synchronise::Assignments(found) => cluster.lock().await.compare(&found).await,
             }
         })
+    }
+}
+
+/// Lists the znodes of partitions' states that make no sense.
+#[derive(Message)]
+#[rtype(result = "Vec<String>")]
+struct SenselessStates;
+
+impl Handler<SenselessStates> for Controller {
+    type Result = ResponseFuture<Vec<String>>;
+
+    fn handle(&mut self, _: SenselessStates, _: &mut Self::Context) -> Self::Result {
+        let cluster = Rc::clone(&self.cluster);
+        Box::pin(async move { cluster.lock().await.senseless_states() })
     }
 }
 
@@ -367,6 +386,10 @@ impl ControllerHandle {
             broker_epoch,
         };
         self.addr.send(order).await.map_err(gone)?
+    }
+
+    async fn senseless_states(&self) -> Result<Vec<String>, AdminError> {
+        self.addr.send(SenselessStates).await.map_err(gone)
     }
 
     async fn synchronise(&self, change: Synchronise) -> Result<(), AdminError> {

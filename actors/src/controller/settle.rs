@@ -32,6 +32,10 @@ impl StoredTopic {
     pub(super) fn settle(&mut self, electorate: &Electorate) {
         let unclean = electorate.unclean.contains(&self.name);
         for (&partition, assignment) in &mut self.assignment {
+            // What it should be nobody knows.
+            if self.senseless.contains_key(&partition) {
+                continue;
+            }
             let Some(stored) = self.states.get_mut(&partition) else {
                 let state = first_state(&assignment.replicas, electorate);
                 let stored = state.map(StoredState::new);

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::reassignment::Assignment;
+use super::sense;
 use super::topics::TopicPlan;
 use crate::coordination::client::{Result, Write};
 use crate::coordination::schema::{
@@ -14,9 +15,6 @@ use crate::coordination::schema::{
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
 use crate::metadata::{BrokerId, NO_LEADER};
 use crate::uuid_text::{decode_id, encode_id};
-
-/// Stands for whatever version a znode has.
-const ANY_VERSION: i32 = -1;
 
 /// Writes per transaction at most: a transaction has to fit into ZooKeeper's 1 MiB.
 const WRITES_PER_TRANSACTION: usize = 1_000;
@@ -83,8 +81,10 @@ pub(super) struct StoredTopic {
     pub id: Uuid,
     /// Replicas by partition.
     pub assignment: BTreeMap<i32, Assignment>,
-    /// State by partition; missing where nobody was elected yet.
+    /// State by partition; missing where nobody was elected yet, and where it makes no sense.
     pub states: BTreeMap<i32, StoredState>,
+    /// Partitions whose state makes no sense, with the transaction that wrote it.
+    pub senseless: BTreeMap<i32, i64>,
     /// Whether the parent of the partitions' znodes is there.
     has_partitions_node: bool,
     /// Partitions that have a node, which is the parent of their state.
@@ -99,6 +99,7 @@ impl StoredTopic {
             id,
             assignment: settled(plan.assignment.clone()),
             states: BTreeMap::new(),
+            senseless: BTreeMap::new(),
             has_partitions_node: false,
             parents: BTreeSet::new(),
         }
@@ -115,6 +116,7 @@ impl StoredTopic {
             id: Uuid::nil(),
             assignment: BTreeMap::new(),
             states: BTreeMap::new(),
+            senseless: BTreeMap::new(),
             has_partitions_node: true,
             parents: BTreeSet::new(),
         };
@@ -162,6 +164,7 @@ impl StoredTopic {
             id,
             assignment,
             states: BTreeMap::new(),
+            senseless: BTreeMap::new(),
             has_partitions_node: false,
             parents: BTreeSet::new(),
         };
@@ -169,51 +172,50 @@ impl StoredTopic {
         Ok(Some(topic))
     }
 
-    async fn read_states(
-        client: &CoordinationClient,
-        name: &str,
-        assignment: &BTreeMap<i32, Assignment>,
-    ) -> Result<BTreeMap<i32, StoredState>> {
-        let states = assignment.keys().map(|&partition| async move {
-            let path = paths::partition_state(name, partition);
-            match client.get_json::<PartitionState>(&path).await {
-                Ok(state) => Ok((partition, state)),
-                Err(error) => Err((partition, error)),
-            }
+    /// Reads the states of the partitions. One that makes no sense is refused: there is no state then.
+    async fn read_states(&mut self, client: &CoordinationClient) -> Result<()> {
+        let reads = self.assignment.keys().map(|&partition| {
+            let path = paths::partition_state(&self.name, partition);
+            async move { (partition, client.get(&path).await) }
         });
-        let replicas_of = |partition| {
-            let assignment = assignment.get(&partition);
-            assignment.map_or_else(Vec::new, |assignment| assignment.replicas.clone())
-        };
-        let mut found = BTreeMap::new();
-        for state in join_all(states).await {
-            match state {
-                Ok((partition, Some((state, stat)))) => {
+        let mut senseless = BTreeMap::new();
+        self.states.clear();
+        for (partition, read) in join_all(reads).await {
+            let Some((data, stat)) = read? else {
+                continue;
+            };
+            let assigned = self.assignment.get(&partition);
+            let replicas = assigned.map_or(&[][..], |assigned| &assigned.replicas);
+            let path = paths::partition_state(&self.name, partition);
+            match sense::read(&path, &data, replicas) {
+                Ok(state) => {
                     let stored = StoredState {
                         state,
                         version: stat.version,
                         zxid: stat.mzxid,
                     };
-                    found.insert(partition, stored);
+                    self.states.insert(partition, stored);
                 }
-                Ok((_, None)) => {}
-                // Edited by hand into nonsense: that partition is elected for anew, the others are not harmed.
-                Err((partition, CoordinationError::Malformed(error))) => {
-                    tracing::error!("{error}; electing anew");
-                    let state = PartitionState::lost(replicas_of(partition));
-                    found.insert(
-                        partition,
-                        StoredState {
-                            state,
-                            version: ANY_VERSION,
-                            zxid: i64::MAX,
-                        },
-                    );
+                Err(error) => {
+                    // Once for each time that it was written.
+                    if self.senseless.get(&partition) != Some(&stat.mzxid) {
+                        tracing::error!(
+                            "{error}; nobody is elected for {}-{partition} until that is mended, or the znode deleted",
+                            self.name
+                        );
+                    }
+                    senseless.insert(partition, stat.mzxid);
                 }
-                Err((_, error)) => return Err(error),
             }
         }
-        Ok(found)
+        self.senseless = senseless;
+        Ok(())
+    }
+
+    /// Lists the znodes of the states that make no sense.
+    pub(super) fn senseless_states(&self) -> impl Iterator<Item = String> {
+        let partitions = self.senseless.keys();
+        partitions.map(|&partition| paths::partition_state(&self.name, partition))
     }
 
     /// Writes the topic's own node and its configuration.
@@ -265,20 +267,24 @@ impl StoredTopic {
         if !self.has_partitions_node {
             self.parents.clear();
             self.states.clear();
+            self.senseless.clear();
             return Ok(());
         }
         let names = client.children(&path).await?;
         self.parents = names.iter().filter_map(|name| name.parse().ok()).collect();
-        self.states = Self::read_states(client, &self.name, &self.assignment).await?;
-        Ok(())
+        self.read_states(client).await
     }
 
     /// Returns what has to be written to make this topic of what it was `before`.
     pub(super) fn writes_since(&mut self, before: &Self) -> Vec<Write> {
         let mut writes = Vec::new();
-        if self.assignment != before.assignment {
-            let path = paths::topic(&self.name);
-            writes.push(Write::Set(path, to_json(&self.node()), None));
+        let node = Write::Set(paths::topic(&self.name), to_json(&self.node()), None);
+        let changed = self.assignment != before.assignment;
+        let grows = self.assignment.len() > before.assignment.len();
+        // Between two transactions there is no state of a partition that is not assigned, nor one with brokers that are none
+        // of the replicas.
+        if changed && grows {
+            writes.push(node.clone());
         }
         for (&partition, stored) in &mut self.states {
             let path = paths::partition_state(&self.name, partition);
@@ -297,11 +303,13 @@ impl StoredTopic {
                 continue;
             };
             if stored.state != earlier.state {
-                let expected = Some(stored.version).filter(|version| *version != ANY_VERSION);
-                writes.push(Write::Set(path, content, expected));
+                writes.push(Write::Set(path, content, Some(stored.version)));
                 stored.version = stored.version.saturating_add(1);
                 stored.zxid = i64::MAX;
             }
+        }
+        if changed && !grows {
+            writes.push(node);
         }
         writes
     }

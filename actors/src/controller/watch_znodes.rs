@@ -1,9 +1,11 @@
 //! Follows, while in office, the znodes that others write: brokers that come and go, new topics, added partitions, marks for
-//! deletion, what old tools ask for in `/admin`, in-sync sets that leaders change. The controller's own writes come by here too and change nothing any more.
+//! deletion, what old tools ask for in `/admin`, in-sync sets that leaders change, states that make no sense. The controller's
+//! own writes come by here too and change nothing any more.
 
 use tokio::select;
 
 use super::topics::AdminError;
+use super::watch_states::StateWatches;
 use super::watch_topics::TopicWatches;
 use super::{ControllerHandle, Synchronise};
 use crate::coordination::{CoordinationClient, paths};
@@ -22,22 +24,15 @@ pub(super) async fn follow(
     let exists = async |path: &'static str| client.watch(path).await;
     let mut reassignments = Box::pin(exists(paths::REASSIGN_PARTITIONS).await?.changed());
     let mut preferred = Box::pin(exists(paths::PREFERRED_ELECTION).await?.changed());
-    for change in [
-        Synchronise::Brokers,
-        Synchronise::Topics,
-        Synchronise::Isr,
-        Synchronise::Reassignments,
-        Synchronise::PreferredElection,
-    ] {
-        controller.synchronise(change).await?;
-    }
-    delete_marked(controller);
+    catch_up(controller).await?;
     let mut watches = TopicWatches::default();
     let assignments = watches.add(client, names).await?;
     controller
         .synchronise(Synchronise::Assignments(assignments))
         .await?;
+    let mut states = StateWatches::default();
     loop {
+        watch_senseless(&mut states, controller, client).await?;
         select! {
             () = client.ended() => return Ok(()),
             _ = &mut brokers => {
@@ -58,6 +53,7 @@ pub(super) async fn follow(
                 let assignments = watches.add(client, vec![changed]).await?;
                 controller.synchronise(Synchronise::Assignments(assignments)).await?;
             }
+            () = states.changed() => controller.synchronise(Synchronise::States).await?,
             _ = &mut deletions => {
                 deletions = Box::pin(watch(paths::DELETE_TOPICS).await?.1.changed());
                 delete_marked(controller);
@@ -77,6 +73,36 @@ pub(super) async fn follow(
             }
         }
     }
+}
+
+/// Takes up what was written before it was watched.
+async fn catch_up(controller: &ControllerHandle) -> Result<(), AdminError> {
+    for change in [
+        Synchronise::Brokers,
+        Synchronise::Topics,
+        Synchronise::Isr,
+        Synchronise::Reassignments,
+        Synchronise::PreferredElection,
+    ] {
+        controller.synchronise(change).await?;
+    }
+    delete_marked(controller);
+    Ok(())
+}
+
+/// Watches every state that makes no sense now. One that was mended just before is taken up here.
+async fn watch_senseless(
+    states: &mut StateWatches,
+    controller: &ControllerHandle,
+    client: &CoordinationClient,
+) -> Result<(), AdminError> {
+    while states
+        .add(client, controller.senseless_states().await?)
+        .await?
+    {
+        controller.synchronise(Synchronise::States).await?;
+    }
+    Ok(())
 }
 
 /// Has marked topics deleted. That may take as long as it takes some broker to come to it, and the others do not wait.

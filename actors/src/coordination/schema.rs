@@ -91,19 +91,6 @@ pub struct PartitionState {
     pub isr: Vec<i32>,
 }
 
-impl PartitionState {
-    /// Stands in for a state that can't be read: nobody leads, and every replica may.
-    pub fn lost(replicas: Vec<i32>) -> Self {
-        Self {
-            controller_epoch: 0,
-            leader: -1,
-            version: 1,
-            leader_epoch: 0,
-            isr: replicas,
-        }
-    }
-}
-
 /// `/controller`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControllerRegistration {

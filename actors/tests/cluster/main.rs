@@ -4,6 +4,7 @@
 
 mod deletion;
 mod pretender;
+mod states;
 
 use std::net::SocketAddr;
 use std::path::Path;
