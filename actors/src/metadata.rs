@@ -23,6 +23,8 @@ pub struct MetadataImage {
     pub controller_id: BrokerId,
     /// Live brokers.
     pub brokers: BTreeMap<BrokerId, Arc<BrokerNode>>,
+    /// Whether a controller has told of all its topics, and not only of what changes.
+    pub is_informed: bool,
     topics: BTreeMap<Arc<str>, Arc<TopicImage>>,
     names: BTreeMap<Uuid, Arc<str>>,
     /// What somebody set for groups, by group id.

@@ -439,13 +439,15 @@ fn session_dir(config: &BrokerConfig) -> &std::path::Path {
         .map_or(std::path::Path::new("."), |dir| dir.as_path())
 }
 
-/// Waits until the controller has told this broker of the cluster; tells whether it has.
+/// Waits until the controller has told this broker of the cluster; tells whether it has. One that takes office says at first
+/// who is there, and only then which topics there are.
 ///
 /// One that died just now counts as the controller for as long as its session lasts.
 async fn until_informed(broker: &BrokerContext) -> bool {
     let session_timeout = Duration::from_millis(broker.config.zookeeper_session_timeout_ms);
     let mut image = broker.metadata.clone();
-    let informed = image.wait_for(|image| image.brokers.contains_key(&broker.broker_id));
+    let informed =
+        image.wait_for(|image| image.is_informed && image.brokers.contains_key(&broker.broker_id));
     let patience = session_timeout.saturating_mul(2);
     let informed = tokio::time::timeout(patience, informed).await;
     let informed = matches!(informed, Ok(Ok(_)));

@@ -24,14 +24,14 @@ pub enum JoinError {
     Coordination(#[from] CoordinationError),
     /// Somebody else has this id.
     #[error(
-        "a broker with broker.id={id} is registered already ({registration}); stop it, or give this one another broker.id. \
+        "a broker with broker.id={id} is registered already, at {endpoints}; stop it, or give this one another broker.id. \
          If it died just now, its registration goes away with its session"
     )]
     IdTaken {
         /// The id.
         id: BrokerId,
-        /// What the other one registered.
-        registration: String,
+        /// Where the other one listens.
+        endpoints: String,
     },
 }
 
@@ -107,24 +107,46 @@ async fn register(
 ) -> Result<i64, JoinError> {
     let path = paths::broker(node.id);
     if let Some(holder) = remove_own(client, &path, earlier).await? {
-        return Err(JoinError::IdTaken {
-            id: node.id,
-            registration: holder,
-        });
+        return Err(id_taken(node.id, &holder));
     }
     let writes = [
         Write::CreateEphemeral(path.clone(), Vec::new()),
         Write::Set(path, to_json(&registration(node, clock)), Some(0)),
     ];
-    let results = client.transaction(&writes).await?;
-    // Both writes of the transaction have one zxid, so the Stat of the second names the first one's.
-    Ok(results
-        .iter()
-        .find_map(|result| match result {
-            MultiWriteResult::SetData { stat } => Some(stat.czxid),
-            _ => None,
-        })
-        .unwrap_or(-1))
+    match client.transaction(&writes).await {
+        // After a lost connection it is sent again, and then fails over what it has done itself.
+        Err(CoordinationError::Transaction { .. }) => own_registration(client, node.id).await,
+        // Both writes of the transaction have one zxid, so the Stat of the second names the first one's.
+        results => Ok(results?
+            .iter()
+            .find_map(|result| match result {
+                MultiWriteResult::SetData { stat } => Some(stat.czxid),
+                _ => None,
+            })
+            .unwrap_or(-1)),
+    }
+}
+
+/// Returns the epoch of a registration that this session holds.
+async fn own_registration(client: &CoordinationClient, id: BrokerId) -> Result<i64, JoinError> {
+    match client.get(&paths::broker(id)).await? {
+        Some((_, stat)) if stat.ephemeral_owner == client.session_id() => Ok(stat.czxid),
+        Some((data, _)) => Err(id_taken(id, &data)),
+        None => Err(CoordinationError::Service(zookeeper_client::Error::NoNode).into()),
+    }
+}
+
+fn id_taken(id: BrokerId, registration: &[u8]) -> JoinError {
+    let found = from_json::<BrokerRegistration>(&paths::broker(id), registration);
+    let endpoints = found.map_or_else(
+        |_| String::from_utf8_lossy(registration).into_owned(),
+        |found| {
+            let endpoints = endpoints(&found);
+            let endpoints = endpoints.iter().map(ToString::to_string);
+            endpoints.collect::<Vec<_>>().join(",")
+        },
+    );
+    JoinError::IdTaken { id, endpoints }
 }
 
 /// Who is the controller, as its znode says.
@@ -156,6 +178,18 @@ pub async fn office(
     })
 }
 
+/// Reads the epoch of the last election; `None` before the first.
+pub async fn controller_epoch(
+    client: &CoordinationClient,
+) -> Result<Option<i32>, CoordinationError> {
+    let found = client.get(paths::CONTROLLER_EPOCH).await?;
+    Ok(found.and_then(|(data, _)| epoch_in(&data)))
+}
+
+fn epoch_in(data: &[u8]) -> Option<i32> {
+    std::str::from_utf8(data).ok()?.trim().parse().ok()
+}
+
 /// Waits until this broker's registration is no more, or somebody else's, while the session goes on.
 pub async fn deregistered(
     client: &CoordinationClient,
@@ -185,10 +219,7 @@ pub async fn elect(
     let Some((data, stat)) = client.get(paths::CONTROLLER_EPOCH).await? else {
         return Ok(None);
     };
-    let last = std::str::from_utf8(&data)
-        .ok()
-        .and_then(|text| text.trim().parse::<i32>().ok());
-    let epoch = last.unwrap_or(0).saturating_add(1);
+    let epoch = epoch_in(&data).unwrap_or(0).saturating_add(1);
     let registration = ControllerRegistration {
         version: 1,
         brokerid: id,
@@ -297,7 +328,7 @@ async fn remove_own(
     client: &CoordinationClient,
     path: &str,
     earlier: Option<i64>,
-) -> Result<Option<String>, CoordinationError> {
+) -> Result<Option<Vec<u8>>, CoordinationError> {
     let Some((data, stat)) = client.get(path).await? else {
         return Ok(None);
     };
@@ -306,7 +337,7 @@ async fn remove_own(
         client.delete(path).await?;
         return Ok(None);
     }
-    Ok(Some(String::from_utf8_lossy(&data).into_owned()))
+    Ok(Some(data))
 }
 
 /// Builds the content of `/brokers/ids/N`. Old clients know only its host and port, so these are always there.

@@ -13,7 +13,7 @@ use crate::metadata::{BrokerId, BrokerNode, NO_LEADER};
 use crate::partition::TopicPartition;
 use crate::replica_manager::orders::{
     Authority, EPOCH_DURING_DELETION, LEADER_DURING_DELETION, LeaderAndIsr, LiveLeader, Order,
-    PartitionOrder, StopReplica, StoppedReplica, TopicOrder, UpdateMetadata,
+    PartitionOrder, Scope, StopReplica, StoppedReplica, TopicOrder, UpdateMetadata,
 };
 
 /// Partitions by topic.
@@ -223,7 +223,7 @@ impl Office {
     /// Tells every broker what the partitions are, and who is alive.
     pub(super) fn inform(&mut self, partitions: &Partitions) -> Answers {
         let topics = self.topics_for(partitions, false, |_, _| true);
-        self.update(&topics, false, None)
+        self.update(&topics, Scope::Changes, None)
     }
 
     /// Tells every broker but some what the partitions are, and who is alive.
@@ -235,13 +235,13 @@ impl Office {
         let topics = self.topics_for(partitions, false, |_, _| true);
         let others = self.brokers.keys().copied().filter(|id| !but.contains(id));
         let others = others.collect();
-        self.update(&topics, false, Some(&others))
+        self.update(&topics, Scope::Changes, Some(&others))
     }
 
-    /// Tells brokers what all partitions are, and that there are no others.
+    /// Tells brokers what all partitions are, and that there are no others where that is known.
     pub(super) fn inform_of_all(&mut self, only: Option<&BTreeSet<BrokerId>>) -> Answers {
         let topics = self.topics_for(&self.all(), false, |_, _| true);
-        self.update(&topics, true, only)
+        self.update(&topics, Scope::All, only)
     }
 
     /// Tells brokers that topics go: all, or those that are named.
@@ -261,7 +261,7 @@ impl Office {
                 partitions: partitions.collect(),
             }
         });
-        self.update(&going.collect::<Vec<_>>(), false, only)
+        self.update(&going.collect::<Vec<_>>(), Scope::Changes, only)
     }
 
     /// Has replicas of topics stop: all, or those on the brokers that are named.
@@ -363,12 +363,12 @@ impl Office {
     fn update(
         &mut self,
         topics: &[TopicOrder],
-        full: bool,
+        scope: Scope,
         only: Option<&BTreeSet<BrokerId>>,
     ) -> Answers {
         let mut answers = Answers::default();
         for broker in self.among_live(only) {
-            if let Some(order) = self.update_metadata(broker, topics.to_vec(), full) {
+            if let Some(order) = self.update_metadata(broker, topics.to_vec(), scope) {
                 self.send(broker, &mut answers, order);
             }
         }
@@ -379,14 +379,17 @@ impl Office {
         &self,
         broker: BrokerId,
         topics: Vec<TopicOrder>,
-        full: bool,
+        scope: Scope,
     ) -> Option<Order> {
         let brokers = self.brokers.values();
         Some(Order::UpdateMetadata(UpdateMetadata {
             authority: self.authority_over(broker)?,
             topics,
             brokers: brokers.map(|live| Arc::clone(&live.node)).collect(),
-            full: full && !self.left_out && self.deleting.is_empty(),
+            scope: match scope {
+                Scope::All if self.left_out || !self.deleting.is_empty() => Scope::Known,
+                scope => scope,
+            },
         }))
     }
 
@@ -408,7 +411,11 @@ impl Office {
         let all = self.all();
         let everything = [
             self.leader_and_isr(broker, &all, false),
-            self.update_metadata(broker, self.topics_for(&all, false, |_, _| true), true),
+            self.update_metadata(
+                broker,
+                self.topics_for(&all, false, |_, _| true),
+                Scope::All,
+            ),
             Some(last).filter(|last| matches!(last, Order::StopReplica(_))),
         ];
         let channels = &self.channels;

@@ -367,6 +367,17 @@ mod tests {
             let code = refusal(&assigned(assignment));
             assert_eq!(code, ErrorCode::InvalidReplicaAssignment, "{assignment:?}");
         }
+        let refused = plan_topic(
+            &assigned(&[(0, &[7])]),
+            &image(),
+            &BrokerConfig::default(),
+            0,
+        );
+        let message = refused.expect_err("refused").message;
+        assert!(
+            message.contains("Unknown broker") && message.contains('7'),
+            "{message}"
+        );
         let both = NewTopic {
             partitions: 1,
             ..assigned(&[(0, &[0])])
@@ -385,6 +396,8 @@ mod tests {
         assert_eq!(grown.into_keys().collect::<Vec<_>>(), [2, 3]);
         let chosen = plan(3, &[vec![1]]).expect("a plan");
         assert_eq!(chosen, BTreeMap::from([(2, vec![1])]));
+        let unknown = plan(3, &[vec![7]]);
+        assert_eq!(unknown, Err(ErrorCode::InvalidReplicaAssignment));
         let too_few = plan(4, &[vec![1]]);
         assert_eq!(too_few, Err(ErrorCode::InvalidReplicaAssignment));
     }

@@ -110,8 +110,19 @@ pub struct UpdateMetadata {
     pub topics: Vec<TopicOrder>,
     /// All live brokers.
     pub brokers: Vec<Arc<BrokerNode>>,
-    /// Whether these are all topics there are.
-    pub full: bool,
+    /// How much of the cluster it tells of.
+    pub scope: Scope,
+}
+
+/// How much of the cluster a controller tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// What has changed.
+    Changes,
+    /// Every topic that the controller has in mind; there may be others.
+    Known,
+    /// Every topic there is.
+    All,
 }
 
 /// One replica to be stopped.

@@ -15,7 +15,7 @@ use super::fence::Fence;
 use super::image;
 use super::orders::{
     EPOCH_DURING_DELETION, LeaderAndIsr, LiveLeader, NO_EPOCH, Order, Outcome, PartitionOrder,
-    StopReplica, StoppedReplica, TopicOrder, UpdateMetadata,
+    Scope, StopReplica, StoppedReplica, TopicOrder, UpdateMetadata,
 };
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::coordination::schema::TopicAssignment;
@@ -252,6 +252,7 @@ impl Replicas {
         let gone = self.unnamed(&order);
         self.publish(|next| {
             next.controller_id = order.authority.controller_id;
+            next.is_informed |= order.scope != Scope::Changes;
             next.brokers = image::brokers(&order.brokers, &self.node);
             for topic in order.topics.iter().filter(|topic| image::is_going(topic)) {
                 next.remove_topic(&topic.name);
@@ -287,7 +288,7 @@ impl Replicas {
 
     /// Lists what is published and, by an order that names all topics, should not be.
     fn unnamed(&self, order: &UpdateMetadata) -> Vec<Arc<TopicImage>> {
-        if !order.full {
+        if order.scope != Scope::All {
             return Vec::new();
         }
         let named: BTreeSet<&str> = order.topics.iter().map(|topic| &*topic.name).collect();
@@ -309,9 +310,10 @@ impl Replicas {
                 done.err().unwrap_or(ErrorCode::None),
             )
         });
+        let replicas = join_all(stops).await;
         Outcome {
             error: ErrorCode::None,
-            replicas: join_all(stops).await,
+            replicas,
         }
     }
 

@@ -25,8 +25,8 @@ use troupe_protocol::kafka::legacy_messages::{
 use uuid::Uuid;
 
 use super::orders::{
-    Authority, LeaderAndIsr, LiveLeader, NO_BROKER_EPOCH, Outcome, PartitionOrder, StopReplica,
-    StoppedReplica, TopicOrder, UpdateMetadata,
+    Authority, LeaderAndIsr, LiveLeader, NO_BROKER_EPOCH, Outcome, PartitionOrder, Scope,
+    StopReplica, StoppedReplica, TopicOrder, UpdateMetadata,
 };
 use crate::config::{Listener, SecurityProtocol};
 use crate::metadata::{BrokerId, BrokerNode};
@@ -45,6 +45,9 @@ const UPDATE_METADATA_TYPE: i16 = 8;
 /// First version of StopReplica with an epoch for each partition.
 const STOP_REPLICA_BY_PARTITION: i16 = 3;
 
+/// A request that does not say which it is, as all of Kafka's controllers with ZooKeeper; those here send it for all that they
+/// have in mind.
+const UNKNOWN: i8 = 0;
 /// A request that says what has changed.
 const INCREMENTAL: i8 = 1;
 /// A request that says all there is.
@@ -223,10 +226,11 @@ pub(crate) fn update_metadata(
             .with_endpoints(node.endpoints.iter().map(endpoint).collect())
             .with_rack(node.rack.as_deref().map(text))
     });
-    let kind = match (version >= UPDATE_METADATA_TYPE, order.full) {
-        (false, _) => 0,
-        (true, false) => INCREMENTAL,
-        (true, true) => FULL,
+    let kind = match order.scope {
+        _ if version < UPDATE_METADATA_TYPE => UNKNOWN,
+        Scope::Changes => INCREMENTAL,
+        Scope::Known => UNKNOWN,
+        Scope::All => FULL,
     };
     Some(
         UpdateMetadataRequest::default()
@@ -275,7 +279,11 @@ pub(crate) fn read_update_metadata(
         brokers: brokers
             .map(|broker| Arc::new(read_broker(broker, version)))
             .collect(),
-        full: request._type == FULL,
+        scope: match request._type {
+            INCREMENTAL => Scope::Changes,
+            FULL => Scope::All,
+            _ => Scope::Known,
+        },
     }
 }
 

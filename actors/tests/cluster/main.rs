@@ -4,6 +4,7 @@
 
 mod deletion;
 mod pretender;
+mod start;
 mod states;
 
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use troupe_actors::broker::Broker;
+use troupe_actors::broker::{Broker, StartError};
 use troupe_actors::config::{BrokerConfig, Origin, Values};
 use troupe_actors::runtime::{Runtime, SystemClock};
 use troupe_actors::storage::Disk;
@@ -23,9 +24,6 @@ use troupe_actors::znode::{Coordination, ZnodeConfig};
 use troupe_protocol::kafka::StrBytes;
 use troupe_protocol::kafka::api::Request;
 use troupe_protocol::kafka::errors::ErrorCode;
-use troupe_protocol::kafka::legacy_messages::{
-    BrokerId as WireId, ControlledShutdownRequest, UpdateMetadataRequest,
-};
 use troupe_protocol::kafka::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic,
 };
@@ -73,6 +71,12 @@ impl Cluster {
 }
 
 async fn start(id: i32, logs: &Path, connect: &str) -> Broker {
+    try_start(id, logs, connect)
+        .await
+        .expect("the broker starts")
+}
+
+async fn try_start(id: i32, logs: &Path, connect: &str) -> Result<Broker, StartError> {
     let mut values = Values::default();
     for (name, value) in [
         ("broker.id", id.to_string()),
@@ -84,14 +88,17 @@ async fn start(id: i32, logs: &Path, connect: &str) -> Broker {
     }
     let config = BrokerConfig::from_values(values).expect("a good configuration");
     let runtime = Runtime::single_threaded(Arc::new(SystemClock::new()));
-    Broker::start(config, runtime, Arc::new(Disk))
-        .await
-        .expect("the broker starts")
+    Broker::start(config, runtime, Arc::new(Disk)).await
 }
 
 /// Asks a broker something.
 async fn call<R: Request>(broker: &Broker, version: i16, request: R) -> R::Response {
     let (_, addr) = broker.listeners.first().expect("a listener");
+    call_at(*addr, version, request).await
+}
+
+/// Asks whoever listens there something.
+async fn call_at<R: Request>(addr: SocketAddr, version: i16, request: R) -> R::Response {
     let mut stream = TcpStream::connect(addr).await.expect("the broker listens");
     let mut frame = BytesMut::new();
     frame.extend_from_slice(&R::KEY.code().to_be_bytes());
@@ -301,33 +308,5 @@ async fn a_controller_whose_znode_is_deleted_is_elected_again() {
     .await;
     assert_eq!(leaders(&one, "t").await, [1]);
     drop(client);
-    cluster.end(vec![one]).await;
-}
-
-#[actix_rt::test]
-async fn orders_of_the_past_are_refused() {
-    let cluster = Cluster::start().await;
-    let one = cluster.broker(1).await;
-    let order = |controller_epoch, broker_epoch| {
-        UpdateMetadataRequest::default()
-            .with_controller_id(WireId(9))
-            .with_controller_epoch(controller_epoch)
-            .with_broker_epoch(broker_epoch)
-    };
-    let old = call(&one, 8, order(0, i64::MAX)).await;
-    assert_eq!(old.error_code, ErrorCode::StaleControllerEpoch.code());
-    let late = call(&one, 8, order(1, 0)).await;
-    assert_eq!(late.error_code, ErrorCode::StaleBrokerEpoch.code());
-    assert_eq!(known(&one).await, (vec![1], 1));
-    let late = ControlledShutdownRequest::default()
-        .with_broker_id(WireId(1))
-        .with_broker_epoch(0);
-    let late = call(&one, 3, late).await;
-    assert_eq!(late.error_code, ErrorCode::StaleBrokerEpoch.code());
-    let nobody = ControlledShutdownRequest::default()
-        .with_broker_id(WireId(5))
-        .with_broker_epoch(1);
-    let nobody = call(&one, 3, nobody).await;
-    assert_eq!(nobody.error_code, ErrorCode::BrokerNotAvailable.code());
     cluster.end(vec![one]).await;
 }
