@@ -69,6 +69,9 @@ pub enum Write {
     Delete(String),
 }
 
+/// Stands for whatever version a node has.
+const ANY_VERSION: i32 = -1;
+
 /// Nodes whose children are listed at once.
 const LISTS_AT_ONCE: usize = 64;
 
@@ -183,6 +186,16 @@ impl CoordinationClient {
     pub async fn get(&self, path: &str) -> Result<Option<(Vec<u8>, Stat)>> {
         let read = self.patiently(async || Ok(self.client.get(path).await?));
         missing_is_none(read.await)
+    }
+
+    /// Has the server that this session is at catch up with the others: what is read from then on is no older than this.
+    ///
+    /// # Errors
+    /// When the node is missing.
+    pub async fn catch_up(&self, path: &str) -> Result<()> {
+        // A transaction that changes nothing is voted on all the same.
+        let check = Write::Check(path.to_owned(), ANY_VERSION);
+        self.transaction(&[check]).await.map(|_| ())
     }
 
     /// Reads a JSON node; `None` when it is missing.

@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::{StreamExt, stream};
 use troupe_protocol::kafka::errors::ErrorCode;
 
-use super::replicas::Replicas;
+use super::replicas::{Replicas, TOPICS_AT_ONCE};
 use crate::config::{GroupSettings, InvalidConfig, Kind, TopicConfig, list, table};
 use crate::controller::topics::AdminError;
 use crate::coordination::schema::{ConfigChange, ConfigOverrides, to_json};
@@ -383,6 +384,26 @@ impl Replicas {
         Ok(())
     }
 
+    /// Reads all again that is set: nobody told of what changed while there was no session.
+    pub(super) async fn reread(&self) -> Result<(), CoordinationError> {
+        unless_malformed(self.refresh_brokers().await)?;
+        unless_malformed(self.read_groups().await)?;
+        let image = self.current();
+        let reads = image.topics().map(|topic| async move {
+            let resource = ConfigResource::Topic(topic.name.to_string());
+            (topic, self.stored_overrides(&resource).await)
+        });
+        let mut reads = stream::iter(reads).buffer_unordered(TOPICS_AT_ONCE);
+        while let Some((topic, stored)) = reads.next().await {
+            match stored {
+                Ok(overrides) if overrides == topic.overrides => {}
+                Ok(_) => self.refresh_topic(&topic.name).await?,
+                Err(error) => unless_malformed(Err(error))?,
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the brokers' dynamic configuration again, and passes it on to every topic.
     pub(super) async fn refresh_brokers(&self) -> Result<(), CoordinationError> {
         let current = Arc::clone(&self.config.borrow());
@@ -411,6 +432,17 @@ impl Replicas {
             self.refresh_topic(&topic).await?;
         }
         Ok(())
+    }
+}
+
+/// Leaves as it was what can't be read, loudly.
+fn unless_malformed(read: Result<(), CoordinationError>) -> Result<(), CoordinationError> {
+    match read {
+        Err(CoordinationError::Malformed(error)) => {
+            tracing::error!("{error}; that configuration stays as it was");
+            Ok(())
+        }
+        other => other,
     }
 }
 

@@ -27,6 +27,11 @@ impl Fence {
         self.broker_epoch = broker_epoch;
     }
 
+    /// Tells whether an order is of a controller that was not heard of yet.
+    pub(super) fn is_new(&self, authority: &Authority) -> bool {
+        authority.controller_epoch > self.controller_epoch
+    }
+
     /// Lets an order pass and remembers its controller.
     ///
     /// # Errors

@@ -120,8 +120,7 @@ impl Handler<Registered> for ReplicaManager {
     fn handle(&mut self, registered: Registered, _: &mut Self::Context) -> Self::Result {
         self.in_turn(async move |replicas| {
             replicas.registered(registered.broker_epoch);
-            replicas.refresh_brokers().await?;
-            replicas.read_groups().await
+            replicas.reread().await
         })
     }
 }
@@ -174,6 +173,19 @@ impl Handler<RefreshConfig> for ReplicaManager {
             },
             _ => Ok(()),
         })
+    }
+}
+
+/// All configurations may have changed.
+#[derive(Message)]
+#[rtype(result = "Result<(), CoordinationError>")]
+struct Reread;
+
+impl Handler<Reread> for ReplicaManager {
+    type Result = AtomicResponse<Self, Result<(), CoordinationError>>;
+
+    fn handle(&mut self, _: Reread, _: &mut Self::Context) -> Self::Result {
+        self.in_turn(async move |replicas| replicas.reread().await)
     }
 }
 
@@ -248,6 +260,10 @@ impl ReplicaManagerHandle {
     /// Follows the configurations that others change, until the session ends.
     pub async fn follow(&self, coordination: &CoordinationClient) -> Result<(), AdminError> {
         watch_configs::follow(self, coordination).await
+    }
+
+    async fn reread(&self) -> Result<(), AdminError> {
+        Ok(self.addr.send(Reread).await.map_err(gone)??)
     }
 
     async fn refresh_config(&self, entity: String) -> Result<(), AdminError> {

@@ -14,10 +14,11 @@ use super::configs::ConfigResource;
 use super::fence::Fence;
 use super::image;
 use super::orders::{
-    EPOCH_DURING_DELETION, LeaderAndIsr, LiveLeader, NO_EPOCH, Order, Outcome, PartitionOrder,
-    Scope, StopReplica, StoppedReplica, TopicOrder, UpdateMetadata,
+    Authority, EPOCH_DURING_DELETION, LeaderAndIsr, LiveLeader, NO_EPOCH, Order, Outcome,
+    PartitionOrder, Scope, StopReplica, StoppedReplica, TopicOrder, UpdateMetadata,
 };
 use crate::config::{BrokerConfig, TopicConfig};
+use crate::controller::membership;
 use crate::coordination::schema::TopicAssignment;
 use crate::coordination::{CoordinationError, SharedSession, paths};
 use crate::log_manager::LogManagerHandle;
@@ -28,7 +29,7 @@ use crate::replication::Fetchers;
 use crate::uuid_text::decode_id;
 
 /// Topics that are opened at once.
-const TOPICS_AT_ONCE: usize = 64;
+pub(super) const TOPICS_AT_ONCE: usize = 64;
 
 /// This broker's part of the cluster.
 pub(super) struct Replicas {
@@ -69,6 +70,10 @@ impl Replicas {
         self.fence.registered(i64::MAX);
         self.publish(|image| image.depose(self.node.id));
         let replicas = self.logs.partitions();
+        tracing::info!(
+            "{} replicas lead no more, until there are orders",
+            replicas.len()
+        );
         let resignations = replicas.iter().map(|replica| async move {
             // One that is gone leads nothing either.
             let _ = replica.ask(|reply| Resign { reply }).await;
@@ -78,7 +83,7 @@ impl Replicas {
 
     /// Carries an order out, unless it is one of the past.
     pub(super) async fn carry_out(&mut self, order: Order) -> Outcome {
-        if let Err(code) = self.fence.pass(order.authority()) {
+        if let Err(code) = self.admit(order.authority()).await {
             tracing::warn!("an order of a controller is refused: {}", code.name());
             return Outcome::of(code);
         }
@@ -90,6 +95,39 @@ impl Replicas {
         done.unwrap_or_else(|error| {
             tracing::error!("an order of the controller can't be carried out: {error}");
             Outcome::of(ErrorCode::UnknownServerError)
+        })
+    }
+
+    /// Lets an order of this authority pass, or says why not.
+    async fn admit(&mut self, authority: &Authority) -> Result<(), ErrorCode> {
+        if self.fence.is_new(authority) && !self.has_been_in_office(authority).await? {
+            tracing::error!(
+                "an order claims to be of controller {} in epoch {}, which nobody has been elected for",
+                authority.controller_id,
+                authority.controller_epoch
+            );
+            return Err(ErrorCode::StaleControllerEpoch);
+        }
+        self.fence.pass(authority)
+    }
+
+    /// Tells whether there has been an election for that epoch. Whoever could make brokers believe in a later one would lock out
+    /// the real controller.
+    async fn has_been_in_office(&self, authority: &Authority) -> Answer<bool> {
+        let known = async {
+            let client = self.session.lend()?;
+            let epoch = membership::controller_epoch(&client).await?;
+            if epoch.is_some_and(|epoch| epoch >= authority.controller_epoch) {
+                return Ok(true);
+            }
+            // What a server of an ensemble answers may be of the past.
+            client.catch_up(paths::CONTROLLER_EPOCH).await?;
+            let epoch = membership::controller_epoch(&client).await?;
+            Ok(epoch.is_some_and(|epoch| epoch >= authority.controller_epoch))
+        };
+        known.await.map_err(|error: CoordinationError| {
+            tracing::error!("nobody knows who is the controller: {error}");
+            ErrorCode::UnknownServerError
         })
     }
 
@@ -311,6 +349,9 @@ impl Replicas {
             )
         });
         let replicas = join_all(stops).await;
+        let stopped = replicas.iter().filter(|(_, code)| *code == ErrorCode::None);
+        let stopped: Vec<String> = stopped.map(|(name, _)| name.to_string()).collect();
+        tracing::info!("stopped by order of the controller: {}", stopped.join(", "));
         Outcome {
             error: ErrorCode::None,
             replicas,

@@ -17,7 +17,8 @@ pub(super) async fn follow(
     client: &CoordinationClient,
 ) -> Result<(), AdminError> {
     let (notices, watcher) = client.watch_children(paths::CONFIG_CHANGES).await?;
-    // What was noticed before this start has been read with the configurations themselves.
+    // What was noticed before this session is in the configurations themselves.
+    replicas.reread().await?;
     let mut seen = notices.iter().filter_map(|name| sequence(name)).max();
     let mut changes = Box::pin(watcher.changed());
     loop {

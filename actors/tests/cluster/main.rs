@@ -2,7 +2,9 @@
 
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
+mod configs;
 mod deletion;
+mod orders;
 mod pretender;
 mod start;
 mod states;
