@@ -6,7 +6,9 @@ mod support;
 
 use rdkafka::producer::BaseRecord;
 use support::clients::{Producer, assign_from_beginning, consumer, produce_values, read, text_of};
-use support::cluster::{create_replicated, leaders, member, wait_for_isr, wait_for_leaders};
+use support::cluster::{
+    create_replicated, leaders, member, partitions, wait_for_isr, wait_for_leaders,
+};
 use support::java::{Kafka, Release};
 use support::process::Output;
 use support::server::{Kind, Server};
@@ -114,6 +116,47 @@ fn what_was_acknowledged_by_all_is_there_when_the_leader_is_killed() {
     // It comes back with what it had, and takes the rest from the leader.
     three.restart();
     wait_for_isr(&one, topic, &[2, 3]);
+}
+
+#[test]
+fn replicas_are_spread_over_racks() {
+    let Some(kafka) = Kafka::find(Release::V3_9) else {
+        return;
+    };
+    let one = Server::with()
+        .kind(Kind::Troupe)
+        .set("broker.id", 1)
+        .set("broker.rack", "a")
+        .start();
+    let connect = format!("localhost:{}", one.zookeeper_port());
+    let _two = member(&connect, 2).set("broker.rack", "a").start();
+    let _three = member(&connect, 3).set("broker.rack", "b").start();
+    let create = |topic| {
+        let counts = ["--partitions", "4", "--replication-factor", "2"];
+        [&["--create", "--topic", topic][..], &counts].concat()
+    };
+    run(&kafka, &one, &create("t"));
+    run(
+        &kafka,
+        &one,
+        &["--alter", "--topic", "t", "--partitions", "8"],
+    );
+    let found = partitions(&one, "t");
+    assert_eq!(found.len(), 8);
+    for partition in found {
+        let replicas: Vec<i32> = partition.replica_nodes.iter().map(|id| id.0).collect();
+        assert_eq!(replicas.len(), 2);
+        assert!(replicas.contains(&3), "{replicas:?}");
+    }
+    let _four = member(&connect, 4).start();
+    let bootstrap = one.bootstrap();
+    let all = [&["--bootstrap-server", &bootstrap][..], &create("u")].concat();
+    let refused = kafka.run(TOPICS, &all);
+    let said = refused.stdout() + &refused.stderr();
+    assert!(
+        said.contains("Not all brokers have rack information"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -192,9 +192,8 @@ pub(super) async fn create_partitions(
     let mut locked = cluster.lock().await;
     locked.office()?;
     let own = locked.broker_id;
-    locked.next_placement = locked.next_placement.wrapping_add(1);
     let image = locked.current();
-    let added = plan_partitions(name, count, chosen, &image, locked.next_placement)?;
+    let added = plan_partitions(name, count, chosen, &image)?;
     if validate_only {
         return Ok(());
     }

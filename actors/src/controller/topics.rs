@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use troupe_protocol::kafka::errors::ErrorCode;
 
-use super::assignment::{self, PlacementError};
+use super::assignment::{self, Place, PlacementError};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::metadata::{BrokerId, MetadataImage, names_collide, topic_name_error};
 
@@ -37,6 +37,7 @@ impl From<PlacementError> for AdminError {
     fn from(error: PlacementError) -> Self {
         let code = match error {
             PlacementError::Partitions => ErrorCode::InvalidPartitions,
+            PlacementError::SomeRacks => ErrorCode::UnknownServerError,
             PlacementError::ReplicationFactor | PlacementError::TooFewBrokers { .. } => {
                 ErrorCode::InvalidReplicationFactor
             }
@@ -137,7 +138,7 @@ fn place(
 ) -> Result<BTreeMap<i32, Vec<BrokerId>>, AdminError> {
     if new.assignment.is_empty() {
         let or_default = |given: i32, default: i32| if given == -1 { default } else { given };
-        let brokers: Vec<BrokerId> = image.brokers.keys().copied().collect();
+        let brokers = places(image);
         let partitions = or_default(new.partitions, config.num_partitions);
         let replicas = or_default(
             new.replication_factor,
@@ -165,6 +166,17 @@ fn place(
     }
     check_assignment(&assignment, 0, image)?;
     Ok(assignment)
+}
+
+/// Lists where replicas can go.
+fn places(image: &MetadataImage) -> Vec<Place<'_>> {
+    let brokers = image.brokers.values();
+    brokers
+        .map(|broker| Place {
+            id: broker.id,
+            rack: broker.rack.as_deref(),
+        })
+        .collect()
 }
 
 /// Checks an assignment that somebody chose: dense from `first`, equally many distinct replicas each, known brokers.
@@ -208,7 +220,6 @@ pub fn plan_partitions(
     count: i32,
     chosen: &[Vec<BrokerId>],
     image: &MetadataImage,
-    start: usize,
 ) -> Result<BTreeMap<i32, Vec<BrokerId>>, AdminError> {
     let topic = image.topic(name).ok_or_else(|| {
         AdminError::new(
@@ -230,9 +241,13 @@ pub fn plan_partitions(
     }
     let added = count - existing;
     if chosen.is_empty() {
-        let brokers: Vec<BrokerId> = image.brokers.keys().copied().collect();
-        let replicas = topic.partition(0).map_or(1, |first| first.replicas.len());
-        let replicas = i32::try_from(replicas).unwrap_or(i32::MAX);
+        let brokers = places(image);
+        let like = topic.partition(0).map_or(&[][..], |first| &first.replicas);
+        let replicas = i32::try_from(like.len().max(1)).unwrap_or(i32::MAX);
+        // Leaders go on round robin from the first partition's.
+        let first = like.first().copied();
+        let start = first.and_then(|first| brokers.iter().position(|place| place.id >= first));
+        let start = start.unwrap_or(0);
         return Ok(assignment::assign(
             &brokers, existing, added, replicas, start,
         )?);
@@ -388,7 +403,7 @@ mod tests {
     #[test]
     fn partitions_only_grow() {
         let plan = |count, chosen: &[Vec<BrokerId>]| {
-            plan_partitions("there", count, chosen, &image(), 0).map_err(|error| error.code)
+            plan_partitions("there", count, chosen, &image()).map_err(|error| error.code)
         };
         assert_eq!(plan(2, &[]), Err(ErrorCode::InvalidPartitions));
         assert_eq!(plan(1, &[]), Err(ErrorCode::InvalidPartitions));

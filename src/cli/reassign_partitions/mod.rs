@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use troupe_actors::controller::assignment;
+use troupe_actors::controller::assignment::{self, Place};
 use troupe_protocol::kafka::errors::ErrorCode;
 
 use super::client::AdminClient;
@@ -164,10 +164,12 @@ fn propose(current: &Assignment, brokers: &[i32], start: usize) -> Result<Assign
     for ((topic, _), replicas) in current {
         topics.entry(topic).or_insert((0, replicas.len())).0 += 1;
     }
+    let brokers = brokers.iter().map(|&id| Place { id, rack: None });
+    let brokers: Vec<Place<'_>> = brokers.collect();
     let mut proposed = Assignment::new();
     for (topic, (partitions, replicas)) in topics {
         let replicas = i32::try_from(replicas).unwrap_or(i32::MAX);
-        let placed = assignment::assign(brokers, 0, partitions, replicas, start);
+        let placed = assignment::assign(&brokers, 0, partitions, replicas, start);
         let placed = placed.map_err(|error| ToolError::told(error.to_string()))?;
         proposed.extend(
             placed

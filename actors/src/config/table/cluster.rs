@@ -13,7 +13,7 @@ pub(super) const CLUSTER: &[ConfigKey] = keys! {
     "broker.id" Int = "-1", Check::Any, ReadOnly, Used;
     /// Whether a broker without a number gets one, above reserved.broker.max.id.
     "broker.id.generation.enable" Boolean = "true", Check::Any, ReadOnly, Used;
-    /// The rack of this broker, which clients are told; replicas are not spread over racks yet.
+    /// The rack of this broker, which clients are told, and over which replicas are spread.
     "broker.rack" String = null, Check::Any, ReadOnly, Used;
     /// How long a KRaft controller waits for a broker's heartbeat.
     "broker.session.timeout.ms" Int = "9000", Check::Any, ReadOnly, Ignored;

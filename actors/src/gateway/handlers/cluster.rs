@@ -17,8 +17,10 @@ use super::common::{
 use crate::gateway::request::RequestContext;
 use crate::metadata::{MetadataImage, NO_LEADER, PartitionImage, TopicImage, topic_name_error};
 
-/// The endpoint type that stands for brokers; 2 would be controllers, which only KRaft has apart.
+/// The endpoint type that stands for brokers.
 const BROKERS: i8 = 1;
+/// The endpoint type that stands for controllers, which only KRaft has apart.
+const CONTROLLERS: i8 = 2;
 
 /// Partitions in one answer at most, as Kafka's `max.request.partition.size.limit` has it.
 const PARTITIONS_PER_ANSWER: i32 = 2_000;
@@ -28,12 +30,12 @@ pub(crate) async fn describe(
     cx: RequestContext,
     request: DescribeClusterRequest,
 ) -> DescribeClusterResponse {
-    if cx.version >= 1 && request.endpoint_type != BROKERS {
+    if cx.version >= 1
+        && let Some((code, message)) = endpoint_error(request.endpoint_type)
+    {
         return DescribeClusterResponse::default()
-            .with_error_code(ErrorCode::MismatchedEndpointType.code())
-            .with_error_message(Some(text(
-                "This listener leads to brokers, not controllers.",
-            )))
+            .with_error_code(code.code())
+            .with_error_message(Some(text(&message)))
             .with_endpoint_type(BROKERS);
     }
     let image = cx.broker.image();
@@ -54,6 +56,21 @@ pub(crate) async fn describe(
         } else {
             OPERATIONS_NOT_ASKED
         })
+}
+
+/// Says why an endpoint type can't be described here.
+fn endpoint_error(kind: i8) -> Option<(ErrorCode, String)> {
+    match kind {
+        BROKERS => None,
+        CONTROLLERS => Some((
+            ErrorCode::MismatchedEndpointType,
+            "This listener leads to brokers, not controllers.".to_owned(),
+        )),
+        other => Some((
+            ErrorCode::UnsupportedEndpointType,
+            format!("Unsupported endpoint type {other}"),
+        )),
+    }
 }
 
 /// Answers with topics, by name, from the cursor on, until the answer is full.

@@ -196,8 +196,15 @@ async fn ensure_topic(
         return Ok(());
     }
     let brokers = i32::try_from(image.brokers.len().max(1)).unwrap_or(i32::MAX);
-    let topic = describe(&cx.broker.config, brokers);
-    let outcomes = cx.broker.topic_creation.create(vec![topic]).await;
+    let config = &cx.broker.config;
+    let described = describe(config, brokers);
+    let wanted = describe(config, i32::MAX).replication_factor;
+    let outcomes = cx.broker.topic_creation.create(vec![described]).await;
+    if wanted > brokers && outcomes.iter().all(Result::is_ok) {
+        tracing::warn!(
+            "topic {topic} is created with {brokers} replicas per partition, because there are no more brokers; {wanted} are configured"
+        );
+    }
     match outcomes.into_iter().next() {
         // Somebody else was faster.
         Some(Err(error)) if error.code != ErrorCode::TopicAlreadyExists => Err(AdminError::new(
