@@ -78,6 +78,18 @@ impl Jars {
         }
     }
 
+    /// The same class path without the jars whose names begin so.
+    pub fn without(&self, name: &str) -> Jars {
+        let is_kept = |jar: &&str| {
+            let file = Path::new(jar).file_name().unwrap_or_default();
+            !file.to_string_lossy().starts_with(name)
+        };
+        let kept: Vec<_> = self.class_path.split(':').filter(is_kept).collect();
+        Jars {
+            class_path: kept.join(":"),
+        }
+    }
+
     /// A command that runs `class`, quiet but for warnings on standard error.
     pub fn command(&self, class: &str) -> Command {
         self.command_with(
