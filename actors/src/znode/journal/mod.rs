@@ -10,7 +10,7 @@ mod frame;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,8 @@ use super::records::Batch;
 
 /// How large a file is; one with a frame that is larger has the size of that.
 pub(super) const FILE_BYTES: u64 = 4 * 1024 * 1024;
+/// New files are filled in pieces of so many bytes.
+const ZEROS: usize = 1024 * 1024;
 const PREFIX: &str = "journal-";
 /// A file that is allocated and waits for a name.
 const SPARE: &str = "journal.spare";
@@ -331,22 +333,26 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Sees to it that the file has so many bytes, with blocks on the disk.
+/// Sees to it that the file has so many bytes, with blocks on the disk that have been written.
+///
+/// A block that is only allocated is marked as written by its first write, and for that mark the file system needs a
+/// transaction of its own, which waits for whatever else is being written to the disk.
 fn allocate(file: &File, length: u64) -> io::Result<()> {
     if file.metadata()?.len() >= length {
         return Ok(());
     }
     match fallocate(file, FallocateFlags::empty(), 0, length) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-            let zeros = vec![0; 64 * 1024];
-            let mut at = 0;
-            let mut file = file;
-            while at < length {
-                file.write_all(&zeros)?;
-                at += zeros.len() as u64;
-            }
-        }
-        other => other?,
+        // Without it, a disk that is full shows while the zeros are written.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let zeros = vec![0; ZEROS];
+    let mut at = 0;
+    while at < length {
+        let left = usize::try_from(length - at).unwrap_or(ZEROS);
+        let piece = zeros.get(..left.min(ZEROS)).unwrap_or_default();
+        file.write_all_at(piece, at)?;
+        at += piece.len() as u64;
     }
     file.sync_all()
 }
