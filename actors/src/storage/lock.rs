@@ -154,31 +154,6 @@ mod tests {
     }
 
     #[test]
-    fn a_record_lock_such_as_java_takes_is_respected() {
-        use std::io::{BufRead, BufReader};
-        use std::process::{Command, Stdio};
-
-        let directory = tempfile::tempdir().unwrap();
-        let script = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()";
-        let started = Command::new("python3")
-            .args(["-c", script])
-            .arg(directory.path().join(".lock"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut other = started.expect("python3 is installed");
-        let mut line = String::new();
-        let mut output = BufReader::new(other.stdout.take().unwrap());
-        output.read_line(&mut line).unwrap();
-        let error = lock(directory.path()).unwrap_err().to_string();
-        let expected = format!("is in use by process {} (python3", other.id());
-        drop(other.stdin.take());
-        other.wait().unwrap();
-        assert!(error.contains(&expected), "{error}");
-        lock(directory.path()).unwrap();
-    }
-
-    #[test]
     fn the_kernel_tells_who_holds_an_inode() {
         let locks = "1: OFDLCK ADVISORY  WRITE -1 08:01:5 0 EOF\n2: POSIX  ADVISORY  WRITE 4711 08:01:393235 0 EOF\n";
         assert_eq!(listed_holder(locks, 393_235), Some(4711));

@@ -1,42 +1,33 @@
 //! The store on a disk that is full to the last byte.
 
 use std::io::Write;
-use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::super::records::{FRAME, ZXID, decode_zxid};
 use super::super::snapshot;
 use super::*;
 
-/// A process that is started has the locks of this one's files until it is another program: no two of these tests run at
-/// a time, because each starts some and takes locks.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
 /// A file system in memory with a limit, unmounted when dropped.
 struct SmallDisk {
     directory: tempfile::TempDir,
-    _alone: MutexGuard<'static, ()>,
 }
 
 impl SmallDisk {
     /// Mounts a disk; none, with a word about it, where this user may not mount.
+    ///
+    /// No process is started for it: until it is another program, that would have the locks of all stores that are open.
     fn mount() -> Option<Self> {
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"])
-            .arg(directory.path())
-            .output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self {
-                directory,
-                _alone: alone,
-            });
+        let (flags, size) = (MountFlags::empty(), c"size=16m");
+        match mount("tmpfs", directory.path(), "tmpfs", flags, size) {
+            Ok(()) => Some(Self { directory }),
+            Err(error) => {
+                eprintln!("skipped: it mounts a small file system, which takes root: {error}");
+                None
+            }
         }
-        eprintln!("skipped: it mounts a small file system, which takes root and CAP_SYS_ADMIN");
-        None
     }
 
     fn store(&self) -> PathBuf {
@@ -62,10 +53,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount")
-            .arg("-l")
-            .arg(self.directory.path())
-            .output();
+        let _ = unmount(self.directory.path(), UnmountFlags::DETACH);
     }
 }
 

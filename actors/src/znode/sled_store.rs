@@ -278,7 +278,7 @@ impl ZnodeStore for SledStore {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 #[path = "full_disk_tests.rs"]
 mod full_disk_tests;
 
