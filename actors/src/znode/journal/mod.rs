@@ -207,9 +207,13 @@ impl Journal {
         let length = bytes.max(self.file_bytes);
         let spare = self.directory.join(SPARE);
         let file = open(&spare)?;
+        let had = file.metadata()?.len();
         if let Err(error) = allocate(&file, length) {
-            // What was allocated of it is in the way of others.
-            let _ = std::fs::remove_file(&spare);
+            // What was allocated of it is in the way of others; a whole spare stays one.
+            let _ = match had >= self.file_bytes {
+                true => file.set_len(had),
+                false => std::fs::remove_file(&spare),
+            };
             return Err(error);
         }
         std::fs::rename(&spare, self.path(self.next))?;
@@ -267,7 +271,8 @@ impl Journal {
         if !files.is_empty() {
             self.forget_aside()?;
         }
-        for first in files {
+        // The last one first: what a crash leaves then is still a beginning.
+        for first in files.into_iter().rev() {
             let path = self.path(first);
             std::fs::rename(&path, path.with_extension(ASIDE))?;
         }
