@@ -14,6 +14,7 @@ use super::stored::{StoredTopic, write_all};
 use super::topics::AdminError;
 use crate::coordination::client::Write;
 use crate::coordination::{CoordinationClient, CoordinationError, paths};
+use crate::metadata::BrokerId;
 
 /// The pause before a broker is ordered again that did not do as ordered: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -149,7 +150,7 @@ async fn carry_all_through(
 }
 
 /// Sees a deletion through: whoever did not stop its replicas is ordered again, and when nobody has one any more the znodes go.
-/// It ends early when a broker goes, and is begun anew when that one is back.
+/// It ends early when a broker with a replica goes, and is begun anew when that one is back.
 async fn carry_through(
     cluster: &SharedCluster,
     deletion: Deletion,
@@ -161,7 +162,7 @@ async fn carry_through(
     } = deletion;
     let mut pause = FIRST_PAUSE;
     loop {
-        let failed = answers.failed().await;
+        let mut failed = answers.failed().await;
         if !failed.is_empty() {
             tokio::time::sleep(pause).await;
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
@@ -172,6 +173,13 @@ async fn carry_through(
         if office.epoch != epoch {
             return Ok(());
         }
+        let is_gone = |id: &BrokerId| !office.brokers.contains_key(id);
+        if failed.iter().any(|id| topic.is_on(*id) && is_gone(id)) {
+            office.postpone(&topic.name);
+            return Ok(());
+        }
+        // Who is gone and has no replica hears of it in the end, or when it is back later still.
+        failed.retain(|id| office.brokers.contains_key(id));
         if failed.is_empty() {
             let epoch_version = office.epoch_version;
             drop(locked);
@@ -179,12 +187,10 @@ async fn carry_through(
             if let Ok(office) = cluster.lock().await.office()
                 && office.epoch == epoch
             {
+                // Somebody may have come back who was not told when it began.
+                office.inform_of_deletion(std::slice::from_ref(&topic), None);
                 office.deleting.remove(&topic.name);
             }
-            return Ok(());
-        }
-        if !failed.iter().all(|id| office.brokers.contains_key(id)) {
-            office.postpone(&topic.name);
             return Ok(());
         }
         tracing::warn!(

@@ -92,6 +92,12 @@ pub(super) struct StoredTopic {
 }
 
 impl StoredTopic {
+    /// Tells whether a broker has a replica of it.
+    pub(super) fn is_on(&self, id: BrokerId) -> bool {
+        let mut assigned = self.assignment.values();
+        assigned.any(|assignment| assignment.replicas.contains(&id))
+    }
+
     /// Makes a topic out of a plan; nothing is written yet.
     pub(super) fn planned(plan: &TopicPlan, id: Uuid) -> Self {
         Self {
