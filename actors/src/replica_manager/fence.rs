@@ -11,6 +11,8 @@ pub(super) struct Fence {
     controller_epoch: i32,
     /// The epoch of the broker's own registration.
     broker_epoch: i64,
+    /// That registration has ended.
+    has_ended: bool,
 }
 
 impl Fence {
@@ -19,12 +21,19 @@ impl Fence {
         Self {
             controller_epoch: 0,
             broker_epoch: NO_BROKER_EPOCH,
+            has_ended: false,
         }
     }
 
     /// Takes the epoch of a new registration.
     pub(super) fn registered(&mut self, broker_epoch: i64) {
         self.broker_epoch = broker_epoch;
+        self.has_ended = false;
+    }
+
+    /// Takes note that the registration has ended: only orders to a later one are meant for this broker.
+    pub(super) fn deregistered(&mut self) {
+        self.has_ended = true;
     }
 
     /// Tells whether an order is of a controller that was not heard of yet.
@@ -38,7 +47,8 @@ impl Fence {
     /// STALE_BROKER_EPOCH when it was meant for an earlier registration, STALE_CONTROLLER_EPOCH when there has been a
     /// newer controller.
     pub(super) fn pass(&mut self, authority: &Authority) -> Result<(), ErrorCode> {
-        let stale = authority.broker_epoch < self.broker_epoch;
+        let stale = authority.broker_epoch < self.broker_epoch
+            || (self.has_ended && authority.broker_epoch == self.broker_epoch);
         if stale && authority.broker_epoch != NO_BROKER_EPOCH {
             return Err(ErrorCode::StaleBrokerEpoch);
         }
@@ -81,6 +91,19 @@ mod tests {
         // Its controller does not count either.
         assert_eq!(fence.pass(&authority(1, 70)), Ok(()));
         // The controller may know of a registration before the broker itself does.
+        assert_eq!(fence.pass(&authority(1, 71)), Ok(()));
+    }
+
+    #[test]
+    fn after_its_end_only_orders_to_a_later_registration_count() {
+        let mut fence = Fence::new();
+        fence.registered(70);
+        fence.deregistered();
+        let ended = fence.pass(&authority(1, 70));
+        assert_eq!(ended, Err(ErrorCode::StaleBrokerEpoch));
+        // The controller may know of the next registration before the broker itself does.
+        assert_eq!(fence.pass(&authority(1, 71)), Ok(()));
+        fence.registered(71);
         assert_eq!(fence.pass(&authority(1, 71)), Ok(()));
     }
 

@@ -66,8 +66,7 @@ impl Replicas {
 
     /// Leaves all offices: somebody else may have been elected meanwhile.
     pub(super) async fn resign(&mut self) {
-        // Until it is registered again no order is meant for it.
-        self.fence.registered(i64::MAX);
+        self.fence.deregistered();
         self.publish(|image| image.depose(self.node.id));
         let replicas = self.logs.partitions();
         tracing::info!(
