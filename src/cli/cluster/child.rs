@@ -49,13 +49,16 @@ impl Child {
         if let Some(stdout) = process.stdout.take() {
             spawn(move || await_ready(stdout, sender))?;
         }
-        if let Some(stderr) = process.stderr.take() {
-            let name = name.clone();
-            spawn(move || pass_on(stderr, &name))?;
-        }
         let id = process.id();
         let (sender, ended) = watch::channel(None);
-        spawn(move || await_end(process, &sender))?;
+        let label = name.clone();
+        spawn(move || {
+            // Its end is told when everything that it said is passed on.
+            if let Some(stderr) = process.stderr.take() {
+                pass_on(stderr, &label);
+            }
+            await_end(process, &sender);
+        })?;
         Ok(Child {
             name,
             id,
@@ -118,7 +121,8 @@ fn await_ready(stdout: impl Read, ready: oneshot::Sender<Vec<String>>) {
 }
 
 fn pass_on(stderr: impl Read, name: &str) {
-    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+    for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
         output::error(format_args!("{name} | {line}"));
     }
 }
