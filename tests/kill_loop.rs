@@ -136,6 +136,9 @@ fn wait_for_whole(brokers: &[Server]) {
 }
 
 fn strike(brokers: &mut [Server], blow: Blow, random: &mut StdRng) {
+    until("somebody is in office", || {
+        leaders(&brokers[0], IDEMPOTENT)[0] > 0 && controller(&brokers[0]) > 0
+    });
     let of = |id: i32| usize::try_from(id - 1).expect("somebody is in office");
     let leader = of(leaders(&brokers[0], IDEMPOTENT)[0]);
     match blow {

@@ -112,9 +112,9 @@ fn zookeepers_own_client_goes_on_when_the_service_is_killed() {
 
 #[test]
 fn all_nodes_of_an_expired_session_go_in_one_transaction() {
-    let (service, _directory) = service(&["tickTime=1000"]);
+    let (service, _directory) = service(&[]);
     let mut watcher = Client::connect(service.port, TIMEOUT_MS);
-    let mut silent = Client::connect(service.port, 2_000);
+    let mut silent = Client::connect(service.port, 6_000);
     for parent in ["/a", "/b"] {
         assert_eq!(watcher.call(&create(parent, b"", 0)).error, 0);
         for name in ["one", "two"] {

@@ -107,6 +107,7 @@ pub fn wait_for_leaders(server: &Server, topic: &str, expected: &[i32]) {
             return;
         }
         assert!(Instant::now() < deadline, "{found:?}, not {expected:?}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -122,6 +123,7 @@ pub fn wait_for_isr(server: &Server, topic: &str, expected: &[i32]) {
             return;
         }
         assert!(Instant::now() < deadline, "{found:?}, not {expected:?}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
