@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing_subscriber::EnvFilter;
 
@@ -78,15 +78,14 @@ pub fn run(seed: u64) -> Result<String, String> {
     }
 }
 
-/// Runs seeds, two processes at a time or as many as there are processors, until all are done or the time is over.
-pub fn run_all(seeds: Range<u64>, patience: Option<Duration>) {
+/// Runs seeds, two processes at a time or as many as there are processors, until all are done.
+pub fn run_all(seeds: Range<u64>) {
     let began = Instant::now();
     let workers = thread::available_parallelism().map_or(2, usize::from);
     let (next, done) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
-    let is_over = || patience.is_some_and(|patience| began.elapsed() > patience);
     let work = || {
         let mut failed = Vec::new();
-        while !is_over() {
+        loop {
             let seed = next.fetch_add(1, Ordering::SeqCst);
             if !seeds.contains(&seed) {
                 break;
